@@ -1,0 +1,15 @@
+"""Spikeloom: spiking neural networks from PyTorch to FPGA bitstreams, equal bit for bit at every step.
+
+Importing the package imports nothing heavy; each stage is a module of its own:
+
+``network``, ``reference``
+    the integer network and its one meaning (NumPy)
+``train``, ``quantize``
+    PyTorch in integer units, and the step from a trained model to a `Network`
+``compile``, ``program``
+    from a `Network` to weight memories and layer parameters for a target
+``hw``, ``sim``, ``boards``
+    the gateware, its simulations, its bitstreams
+"""
+
+__version__ = "0.1.0"

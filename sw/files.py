@@ -1,0 +1,85 @@
+"""Every file we write: arrays and a JSON header in one ``.npz``, complete or not there at all."""
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from .errors import SpikeloomError
+
+HEADER = "header"
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb"):
+    """Open a file beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise SpikeloomError(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        with open(handle, mode) as file:
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)  # mkstemp makes files private
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path, text):
+    """Write ``text`` to ``path``, complete or not at all."""
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+def save(path, kind, version, header, arrays):
+    """Write ``arrays`` (name to array) under a JSON ``header`` that carries ``kind`` and ``version``.
+
+    The same content gives the same bytes: entries are sorted and the archive stores no time.
+    """
+    text = json.dumps({"kind": kind, "version": version, **header}, sort_keys=True, indent=1)
+    content = {HEADER: np.frombuffer(text.encode(), np.uint8)}
+    content |= {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    with replacing(path) as file:
+        np.savez_compressed(file, **content)
+
+
+def load(path, kind=None, version=None):
+    """Read what `save` wrote: the header (a dict) and the arrays (name to array).
+
+    Raises `SpikeloomError` when the file is absent, truncated, corrupted, of another ``kind``, or
+    of another format ``version``.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile) or HEADER not in archive.files:
+                raise SpikeloomError(f"{path}: not a Spikeloom file (it has no header)")
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+        if not isinstance(header, dict):
+            raise ValueError("its header is not an object")
+    except FileNotFoundError:
+        raise SpikeloomError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise SpikeloomError(f"{path}: is a folder, not a file") from None
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:
+        raise SpikeloomError(f"{path}: not readable as a Spikeloom file, truncated or corrupted "
+                             f"({error})") from None
+    if kind is not None and header.get("kind") != kind:
+        raise SpikeloomError(f"{path}: holds a {header.get('kind')!r}, where a {kind!r} is needed")
+    if version is not None and header.get("version") != version:
+        raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom "
+                             f"reads version {version}")
+    return header, arrays

@@ -1,0 +1,69 @@
+"""The array: a core for each layer, in a pipeline over time steps, and the read-out behind the last."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from .core import LayerCore
+from .event import EventWord
+from .readout import Readout, Result
+
+__all__ = ["Array"]
+
+
+class Array(wiring.Component):
+    """All of a program's layers, working on different time steps at once.
+
+    Throughput: a time step every max over layers of ``core.groups`` · max(events + 1, ``core.pace``) cycles.
+
+    Parameters
+    ----------
+    program : spikeloom.program.Program
+    counter_width : int
+        bits of each counter, which wrap; 0 leaves the counters out
+
+    Members
+    -------
+    i : In(stream of EventWord)
+        the input, time step after time step, sample after sample
+    o : Out(stream of Result)
+        the scores of each sample
+    cycles : Out(counter_width)
+        clock cycles since reset
+    events, stalls : Out(counter_width), one for each layer
+        input events; cycles in which the layer waited for its update units or for the layer behind it
+    """
+
+    def __init__(self, program, *, counter_width=24):
+        self.program = program
+        self.counter_width = counter_width
+        cores = program.cores
+        self.cores = [LayerCore(core) for core in cores]
+        self.readout = Readout(cores[-1], count=program.network.readout == "count",
+                               score_width=program.score_width)
+        super().__init__({
+            "i": In(stream.Signature(EventWord(cores[0].i_words))),
+            "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),
+            "cycles": Out(counter_width),
+            "events": Out(counter_width).array(len(cores)),
+            "stalls": Out(counter_width).array(len(cores)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.readout = self.readout
+        for core, spec in zip(self.cores, self.program.cores, strict=True):
+            m.submodules[f"layer_{spec.layer.name}"] = core
+        connect(m, wiring.flipped(self.i), self.cores[0].i)
+        for before, after in zip(self.cores, self.cores[1:], strict=False):
+            connect(m, before.o, after.i)
+            connect(m, after.i_permit, before.o_permit)
+        connect(m, self.cores[-1].update, self.readout.update)
+        connect(m, self.readout.permit, self.cores[-1].o_permit)
+        connect(m, self.readout.o, wiring.flipped(self.o))
+
+        if self.counter_width:
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+            for core, events, stalls in zip(self.cores, self.events, self.stalls, strict=True):
+                m.d.sync += [events.eq(events + core.event), stalls.eq(stalls + core.stalled)]
+        return m

@@ -1,0 +1,69 @@
+"""What streams between blocks carry."""
+
+from amaranth import *
+from amaranth.lib import data
+
+__all__ = ["EventWord", "ListEntry", "Visit"]
+
+
+class EventWord(data.StructLayout):
+    """An address event of one time step: some neighbouring neurons of a layer, or a graded value.
+
+    Parameters
+    ----------
+    words : spikeloom.program.WordFormat
+
+    Members
+    -------
+    bits : unsigned(words.width)
+        neurons that spike, or the graded value
+    index : unsigned(words.index_width)
+        which word of the layer
+    last : unsigned(1)
+        the time step ends with this word, whose ``bits`` may be zero
+    final : unsigned(1)
+        with ``last``: the sample ends with this time step
+    """
+
+    def __init__(self, words):
+        self.words = words
+        super().__init__({"bits": words.width, "index": words.index_width, "last": 1, "final": 1})
+
+
+class ListEntry(data.StructLayout):
+    """A word replayed from an event list, or the end of a replay.
+
+    Members
+    -------
+    bits, index
+        as in `EventWord`; not meaningful at an ``end``
+    end : unsigned(1)
+        a group's replay is complete
+    last : unsigned(1)
+        with ``end``: it was the time step's last group
+    final : unsigned(1)
+        with ``end``: the sample ends with this time step
+    """
+
+    def __init__(self, bits, index_width):
+        super().__init__({"bits": bits, "index": index_width, "end": 1, "last": 1, "final": 1})
+
+
+class Visit(data.StructLayout):
+    """One event in one group's replay, or the end of the replay.
+
+    Members
+    -------
+    input : unsigned
+        the input neuron; not meaningful at an ``end``
+    shift : unsigned
+        the visit counts 2^shift times (graded values; absent from the layout otherwise)
+    end, last, final
+        as in `ListEntry`
+    """
+
+    def __init__(self, words):
+        fields = {"input": max(1, (words.size - 1).bit_length())}
+        if words.graded:
+            fields["shift"] = max(1, (words.width - 1).bit_length())
+        super().__init__({**fields, "end": 1, "last": 1, "final": 1})

@@ -1,0 +1,138 @@
+"""Scores of the last layer, and the winner among them."""
+
+from amaranth import *
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .neuron import UpdateSignature
+
+__all__ = ["Readout", "Result"]
+
+
+class Result(data.StructLayout):
+    """One neuron's score.
+
+    Members
+    -------
+    score : signed(score_width)
+        spikes counted, or the membrane potential
+    winner : unsigned
+        the lowest index of the highest score so far: of the sample, when ``last``
+    last : unsigned(1)
+        the sample's last neuron
+    """
+
+    def __init__(self, score_width, n_out):
+        super().__init__({"score": signed(score_width), "winner": max(1, (n_out - 1).bit_length()), "last": 1})
+
+
+class Readout(wiring.Component):
+    """Counts the last layer's spikes, or takes its membrane potentials, and names the winner.
+
+    The last layer has one update unit, so neurons come one by one; in a sample's last time step their
+    scores go into a queue. Permits for time steps are given only while the queue has room for two more samples.
+
+    Throughput: one neuron per cycle. Latency from a sample's last update to the winner: 7 cycles.
+
+    Parameters
+    ----------
+    core : spikeloom.program.Core
+        of the last layer
+    count : bool
+        count spikes; otherwise take membrane potentials
+    score_width : int
+        bits of a score, its sign included
+
+    Members
+    -------
+    update : In(UpdateSignature(core))
+    permit : Out(stream without payload)
+    o : Out(stream of Result)
+        ``n_out`` scores for each sample
+    """
+
+    def __init__(self, core, *, count, score_width):
+        if core.units != 1:
+            raise ValueError(f"Update units of a core that is read out must be 1, not {core.units}")
+        self.core = core
+        self.count = count
+        self.score_width = score_width
+        super().__init__({
+            "update": In(UpdateSignature(core)),
+            "permit": Out(stream.Signature(0)),
+            "o": Out(stream.Signature(Result(score_width, core.layer.n_out))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        n_out = self.core.layer.n_out
+        update = self.update
+
+        def delayed(value, cycles=1):
+            for _ in range(cycles):
+                register = Signal(Value.cast(value).shape())
+                m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        # Scores: a counter per neuron in a memory that is read and written in step with the updates.
+        score = Signal(signed(self.score_width))
+        if self.count:
+            m.submodules.counts = counts = memory.Memory(
+                shape=self.score_width, depth=self.core.update_count, init=[])
+            r_port, w_port = counts.read_port(), counts.write_port()
+            before = Signal(self.score_width)
+            with m.If(delayed(update.first_step)):
+                m.d.sync += before.eq(0)
+            with m.Else():
+                m.d.sync += before.eq(r_port.data)
+            after_read = 3
+            m.d.sync += score.eq(before + delayed(update.z, 2))
+            m.d.comb += [
+                r_port.addr.eq(update.index),
+                w_port.en.eq(delayed(update.valid, after_read)),
+                w_port.addr.eq(delayed(update.index, after_read)),
+                w_port.data.eq(score),
+            ]
+        else:
+            after_read = 1
+            m.d.sync += score.eq(update.v[0])
+        scored = delayed(update.valid & update.final_step & (update.index < n_out), after_read)
+        index = delayed(update.index, after_read)
+        word_last = delayed(update.index == n_out - 1, after_read)
+
+        # The winner so far.
+        best = Signal(signed(self.score_width))
+        winner = Signal(range(max(2, n_out)))
+        begins = Signal(init=1)
+        with m.If(scored):
+            m.d.sync += begins.eq(word_last)
+            with m.If(begins | (score > best)):
+                m.d.sync += [best.eq(score), winner.eq(index)]
+
+        depth = 1 << (4 * n_out + 3).bit_length()
+        layout = self.o.payload.shape()
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=layout.size, depth=depth)
+        result = data.View(layout, queue.w_data)
+        m.d.comb += [
+            result.score.eq(delayed(score)),
+            result.winner.eq(winner),
+            result.last.eq(delayed(word_last)),
+            queue.w_en.eq(delayed(scored)),
+            self.o.valid.eq(queue.r_rdy),
+            self.o.payload.eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+        ]
+
+        # Up to two time steps are on their way, and either may be a sample's last.
+        promised = Signal(2)
+        room = Signal(init=1)
+        m.d.sync += room.eq(queue.level <= depth - 2 * n_out - 8)
+        m.d.comb += self.permit.valid.eq(~promised[1] & room)
+        granted = self.permit.valid & self.permit.ready
+        finished = delayed(update.valid & update.last_word, after_read + 2)
+        with m.If(granted & ~finished):
+            m.d.sync += promised.eq(promised + 1)
+        with m.Elif(finished & ~granted):
+            m.d.sync += promised.eq(promised - 1)
+        return m

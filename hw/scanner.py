@@ -1,0 +1,126 @@
+"""From words of spikes to one visit per spike: the place where silence is skipped."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .event import ListEntry
+
+__all__ = ["ScanStage", "Scanner"]
+
+
+class ScanStage(wiring.Component):
+    """Splits the bits of an entry into chunks and passes on the chunks that are not zero, lowest first.
+
+    Every output carries at least one spike, or is an ``end``: a stage that follows is never starved by zeros.
+    Throughput: one chunk per cycle. Latency: 1 cycle.
+
+    Parameters
+    ----------
+    chunks : int
+        2 to 4, so that each decision takes one four-input look-up table
+    chunk_width : int
+        bits in a chunk
+    index_width : int
+        bits of the incoming index; the outgoing one gains the number of the chunk as its low bits
+
+    Members
+    -------
+    i : In(stream of ListEntry(chunks * chunk_width, index_width))
+    o : Out(stream of ListEntry(chunk_width, index_width + position_width))
+    """
+
+    def __init__(self, chunks, chunk_width, index_width):
+        if not 2 <= chunks <= 4:
+            raise ValueError(f"Chunks must be 2 to 4, not {chunks}")
+        self.chunks = chunks
+        self.chunk_width = chunk_width
+        self.position_width = (chunks - 1).bit_length()
+        super().__init__({
+            "i": In(stream.Signature(ListEntry(chunks * chunk_width, index_width))),
+            "o": Out(stream.Signature(ListEntry(chunk_width, index_width + self.position_width))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        entry = Signal(self.i.payload.shape())
+        valid = Signal()
+        pending = Signal(self.chunks)  # chunks not zero and not yet passed on
+        lowest = Signal(self.chunks)
+        only_one = Signal()
+        m.d.comb += [
+            lowest.eq(pending & (-pending)[: self.chunks]),
+            only_one.eq((pending & ~lowest) == 0),
+            self.i.ready.eq(~valid | (self.o.ready & only_one)),
+            self.o.valid.eq(valid),
+        ]
+        chunks = [entry.bits.word_select(n, self.chunk_width) for n in range(self.chunks)]
+        position = Signal(self.position_width)
+        for n in range(self.chunks):
+            with m.If(lowest[n]):
+                m.d.comb += [self.o.payload.bits.eq(chunks[n]), position.eq(n)]
+        m.d.comb += [
+            self.o.payload.index.eq(Cat(position, entry.index)),
+            self.o.payload.end.eq(entry.end),
+            self.o.payload.last.eq(entry.last),
+            self.o.payload.final.eq(entry.final),
+        ]
+        with m.If(self.i.ready):
+            # The memory shows its old output beside an end: it must not count as spikes.
+            arriving = self.i.payload.bits & ~self.i.payload.end.replicate(len(entry.bits))
+            m.d.sync += [
+                valid.eq(self.i.valid),
+                entry.eq(self.i.payload),
+                pending.eq(Cat(arriving.word_select(n, self.chunk_width).any() for n in range(self.chunks))),
+            ]
+        with m.Elif(self.o.ready):
+            m.d.sync += pending.eq(pending & ~lowest)
+        return m
+
+
+class Scanner(wiring.Component):
+    """Turns list entries into single spikes: bit b of word i becomes index i·width + b.
+
+    A chain of `ScanStage`, each splitting into at most four. One spike per cycle, whatever the silence between
+    them within a word; a replay's ``end`` takes one cycle too.
+
+    Parameters
+    ----------
+    words : spikeloom.program.WordFormat
+
+    Members
+    -------
+    i : In(stream of ListEntry)
+    o : Out(stream of ListEntry with one bit)
+        ``index`` has the position within the word as its low bits
+    """
+
+    def __init__(self, words):
+        self.words = words
+        #: Low bits of the outgoing index that say which bit of the word it was.
+        self.position_width = (words.width - 1).bit_length()
+        super().__init__({
+            "i": In(stream.Signature(ListEntry(words.width, words.index_width))),
+            "o": Out(stream.Signature(ListEntry(1, words.index_width + self.position_width))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        source, width, index_width = self.i, self.words.width, self.words.index_width
+        while width > 1:
+            chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
+            stage = ScanStage(-(-width // chunk_width), chunk_width, index_width)
+            m.submodules[f"stage_{width}"] = stage
+            padded = stage.i.payload
+            m.d.comb += [
+                padded.bits.eq(source.payload.bits),
+                padded.index.eq(source.payload.index),
+                padded.end.eq(source.payload.end),
+                padded.last.eq(source.payload.last),
+                padded.final.eq(source.payload.final),
+                stage.i.valid.eq(source.valid),
+                source.ready.eq(stage.i.ready),
+            ]
+            source, width, index_width = stage.o, chunk_width, index_width + stage.position_width
+        wiring.connect(m, wiring.flipped(self.o), source)
+        return m

@@ -1,0 +1,130 @@
+"""Weight memory and accumulators: one word of weights per visit, one addition per lane and cycle."""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .event import Visit
+
+__all__ = ["Synapses"]
+
+
+class Synapses(wiring.Component):
+    """Adds a row of weights to all lanes at each visit, and hands the sums over at each ``end``.
+
+    A visit reads the row of its input and the current group. At an ``end`` every lane's sum moves into a
+    shift register, from which ``units`` sums leave per cycle, while the accumulators start the next group from
+    zero. Sums may wrap on the way: the width holds every sum that can be final, and addition modulo a power of
+    two does not mind the order.
+
+    Throughput: one visit or ``end`` per cycle; two ends are at least ``core.pace`` cycles apart. Latency from
+    a visit to its effect on the accumulators: `latency` cycles.
+
+    Parameters
+    ----------
+    core : spikeloom.program.Core
+
+    Members
+    -------
+    visit : In(Visit), visit_valid : In(1)
+    start : Out(1)
+        in the cycle after this one, ``sums`` are those of the group's first ``units`` lanes, then of the next
+    last, final : Out(1)
+        with ``start``: the tags of the ``end``
+    sums : Out(signed(core.current_width)), one for each update unit
+    """
+
+    def __init__(self, core):
+        self.core = core
+        super().__init__({
+            "visit": In(Visit(core.i_words)),
+            "visit_valid": In(1),
+            "start": Out(1),
+            "last": Out(1),
+            "final": Out(1),
+            "sums": Out(signed(core.current_width)).array(core.units),
+        })
+
+    @property
+    def latency(self):
+        """Cycles: address, memory, weight register, accumulator; one more to shift graded values."""
+        return 4 + self.core.i_words.graded
+
+    def _decoded(self, code):
+        """The weight that ``code`` stands for, as a signed value."""
+        form = self.core.layer.weight_format
+        if form.kind == "binary":
+            return Mux(code, 1, C(-1, signed(2)))
+        if form.kind == "pot":
+            exponent, negative = code[:-1], code[-1]
+            magnitude = Cat(exponent == e + 1 for e in range(2 ** len(exponent) - 1))
+            return Mux(negative, -magnitude, magnitude)
+        return code.as_signed()
+
+    def elaborate(self, platform):
+        m = Module()
+        core = self.core
+        code_width = core.layer.weight_format.width
+        low, high = core.layer.weight_format.bounds
+        weight_shape = Shape.cast(range(low, high + 1))
+
+        rows = core.groups * core.layer.n_in
+        m.submodules.weights = weights = memory.Memory(
+            shape=core.lanes * code_width, depth=rows, init=_packed(core.weights, code_width))
+        port = weights.read_port()
+
+        # Address: the group's first row, and the input.
+        row = Signal(range(rows))
+        base = Signal(range(rows))
+        tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
+                   self.visit.last, self.visit.final)
+        m.d.sync += row.eq(base + self.visit.input)
+        if core.groups > 1:
+            with m.If(self.visit_valid & self.visit.end):
+                m.d.sync += base.eq(Mux(self.visit.last, 0, base + core.layer.n_in))
+        m.d.comb += port.addr.eq(row)
+
+        def delayed(value):
+            register = Signal(len(value))
+            m.d.sync += register.eq(value)
+            return register
+
+        tags = delayed(tags)   # beside the memory's address
+        tags = delayed(tags)   # beside its output
+        if core.i_words.graded:
+            shift = delayed(delayed(delayed(self.visit.shift)))
+        add = tags[0]
+        tags = delayed(tags)   # beside the weights
+
+        operands = []
+        for lane in range(core.lanes):
+            weight = Signal(weight_shape, name=f"weight_{lane}")
+            code = port.data.word_select(lane, code_width)
+            m.d.sync += weight.eq(Mux(add, self._decoded(code), 0))
+            operands.append(weight)
+        if core.i_words.graded:
+            tags = delayed(tags)  # beside the shifted weights
+            for lane, weight in enumerate(operands):
+                operand = Signal(signed(core.current_width), name=f"operand_{lane}")
+                m.d.sync += operand.eq(weight << shift)
+                operands[lane] = operand
+
+        end = tags[1]
+        m.d.comb += [self.start.eq(end), self.last.eq(tags[2]), self.final.eq(tags[3])]
+        sums = []
+        for lane, operand in enumerate(operands):
+            accumulator = Signal(signed(core.current_width), name=f"accumulator_{lane}")
+            m.d.sync += accumulator.eq(accumulator + operand)
+            with m.If(end):
+                m.d.sync += accumulator.eq(0)
+            sums.append((accumulator, Signal(signed(core.current_width), name=f"sum_{lane}")))
+        for lane, (accumulator, register) in enumerate(sums):
+            following = sums[lane + core.units][1] if lane + core.units < core.lanes else accumulator
+            m.d.sync += register.eq(Mux(end, accumulator, following))
+        m.d.comb += [self.sums[unit].eq(sums[unit][1]) for unit in range(core.units)]
+        return m
+
+
+def _packed(codes, width):
+    """Rows of codes (rows, lanes) as integers, lane 0 in the low bits."""
+    return [sum(int(code) << (lane * width) for lane, code in enumerate(row)) for row in codes]

@@ -1,0 +1,1 @@
+"""Simulations of the gateware, each held equal to the reference."""

@@ -1,0 +1,85 @@
+"""Put together what a simulation showed, and find the first difference from what it should have shown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikeloom.reference import Trace
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two runs part: the earliest sample, time step, layer and neuron, and what each of them has there."""
+
+    what: str
+    sample: int
+    time_step: int | None
+    layer: str | None
+    neuron: int
+    expected: int
+    seen: int
+
+    def __str__(self):
+        place = f"sample {self.sample}"
+        if self.time_step is not None:
+            place += f", time step {self.time_step}, layer {self.layer}"
+        return f"{place}, neuron {self.neuron}: {self.what} {self.seen}, expected {self.expected}"
+
+
+def first_difference(network, expected, seen):
+    """The first `Difference` between two `Trace` of ``network``, or None when they are equal.
+
+    Ordered by sample, then time step, then layer; a spike before a membrane potential, and both before scores.
+    """
+    found = []
+    for number, layer in enumerate(network.layers):
+        for order, what in enumerate(("spikes", "membranes")):
+            a, b = getattr(expected, what)[number], getattr(seen, what)[number]
+            if a.shape != b.shape:
+                raise ValueError(f"{what} of layer {layer.name} have shapes {a.shape} and {b.shape}")
+            if not np.array_equal(a, b):
+                sample, step, neuron = (int(n) for n in np.argwhere(a != b)[0])
+                found.append(((sample, step, number, order), Difference(
+                    "spike" if what == "spikes" else "membrane potential", sample, step, layer.name, neuron,
+                    int(a[sample, step, neuron]), int(b[sample, step, neuron]))))
+    if not np.array_equal(expected.scores, seen.scores):
+        sample, neuron = (int(n) for n in np.argwhere(expected.scores != seen.scores)[0])
+        found.append(((sample, 1 << 30, 0, 0), Difference(
+            "score", sample, None, None, neuron,
+            int(expected.scores[sample, neuron]), int(seen.scores[sample, neuron]))))
+    if not np.array_equal(expected.winners, seen.winners):
+        sample = int(np.argwhere(expected.winners != seen.winners)[0, 0])
+        found.append(((sample, 1 << 30, 1, 0), Difference(
+            "winner", sample, None, None, int(expected.winners[sample]),
+            int(expected.winners[sample]), int(seen.winners[sample]))))
+    return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def from_updates(program, samples, time_steps, updates, scores, winners):
+    """A `Trace` from the neuron updates of every layer.
+
+    Parameters
+    ----------
+    updates : for each layer, int arrays ``z`` and ``v`` of shape (updates seen, units)
+    """
+    spikes, membranes = [], []
+    for core, (z, v) in zip(program.cores, updates, strict=True):
+        shape = (samples, time_steps, core.groups * core.lanes)
+        spikes.append(np.asarray(z).reshape(shape)[..., : core.layer.n_out])
+        membranes.append(np.asarray(v).reshape(shape)[..., : core.layer.n_out])
+    n_out = program.network.n_out
+    return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
+
+
+def input_words(program, inputs):
+    """The words that drive the array: int array (words, 4) of index, bits, last and final.
+
+    Words of zero are left out, as every producer does, except where one has to end its time step.
+    """
+    words = program.cores[0].i_words.pack(inputs)
+    samples, steps, count = words.shape
+    stays = words != 0
+    stays[:, :, -1] |= ~stays.any(axis=2)  # a silent time step still ends
+    last = stays & (np.cumsum(stays[:, :, ::-1], axis=2)[:, :, ::-1] == 1)
+    sample, step, index = np.nonzero(stays)
+    return np.stack([index, words[stays], last[stays], last[stays] & (step == steps - 1)], axis=1).astype(np.int64)

@@ -1,0 +1,246 @@
+"""What a training run is: a TOML file, read strictly into frozen dataclasses.
+
+A key that is unknown, missing, of the wrong type or impossible gives one `SpikeloomError` that names the file, the
+key and what would be right. Where something comes in kinds, its table says ``kind = "..."`` and the rest are the
+fields of the dataclass of that kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import data
+from .augment import Augment
+from .encode import Delta, Direct, Latency, Rate
+from .errors import SpikeloomError
+from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
+from .model import SpikingDense, SpikingNetwork
+from .network import READOUTS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
+from .neuron import Neuron
+from .quantizers import Binary, Integer, PowerOfTwo, Ternary
+from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+
+PACKAGED = Path(__file__).parent / "configs"
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and the part of the training set (0 to 0.5) kept to choose the best epoch by."""
+
+    dataset: str = "digits"
+    validation: float = 0.0
+
+    def __post_init__(self):
+        data.find(self.dataset)
+        if not 0 <= self.validation <= 0.5:
+            raise SpikeloomError(f"validation must lie within 0 to 0.5, not {self.validation}")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer of ``size`` neurons; the rest as in `spikeloom.neuron.Neuron` and `SpikingDense`."""
+
+    size: int
+    v_width: int = 6
+    threshold: float = 8.0
+    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+    leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
+    reset: str = "subtract"
+    fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
+    surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
+    detach_reset: bool = False
+
+    def __post_init__(self):
+        if not 1 <= self.size <= 65536:
+            raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
+        if not 1 <= self.threshold < 2**15:
+            raise SpikeloomError(f"threshold must be at least 1 and below 32768, not {self.threshold}")
+        _ = self.neuron  # checks the rest
+
+    @property
+    def neuron(self):
+        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The loop.
+
+    Parameters
+    ----------
+    loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane
+    epochs_float, epochs_quantized : int
+        how long in floats, and then how long with everything rounded
+    batch : int
+    rate : float
+        Adam's learning rate at the start of each phase, for a parameter of natural size 1: weights take it times
+        the span of their grid, thresholds and biases times the layer's initial threshold
+    schedule : "cosine" (to zero over each phase) or "constant"
+    augment : Augment
+    """
+
+    loss: RateCrossEntropy | RateMSE | TET | MaximalMembrane | LastMembrane
+    epochs_float: int = 5
+    epochs_quantized: int = 20
+    batch: int = 128
+    rate: float = 0.01
+    schedule: str = "cosine"
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self):
+        for name, least in (("epochs_float", 0), ("epochs_quantized", 1), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise SpikeloomError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not self.rate > 0:
+            raise SpikeloomError(f"rate must be positive, not {self.rate}")
+        if self.schedule not in SCHEDULES:
+            raise SpikeloomError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+
+    @property
+    def epochs(self):
+        return self.epochs_float + self.epochs_quantized
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run."""
+
+    encoder: Direct | Rate | Latency | Delta
+    layers: tuple[Layer, ...]
+    training: Training
+    data: Data = field(default_factory=Data)
+    readout: str = "count"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.layers:
+            raise SpikeloomError("layers must hold at least one layer")
+        if self.readout not in READOUTS:
+            raise SpikeloomError(f"readout must be one of {', '.join(READOUTS)}, not {self.readout!r}")
+        dataset, last = data.find(self.data.dataset), self.layers[-1]
+        if last.size != dataset.classes:
+            raise SpikeloomError(f"the last layer must have the {dataset.classes} classes of {dataset.name} for "
+                                 f"its size, not {last.size}")
+        if isinstance(last.fire, Silent):
+            if self.readout == "count":
+                raise SpikeloomError('readout "count" needs a last layer that fires, not fire = "silent"')
+            if isinstance(self.training.loss, RateCrossEntropy | RateMSE):
+                raise SpikeloomError(f"loss {self.training.loss.kind} needs a last layer that fires, not "
+                                     'fire = "silent"')
+        if any(isinstance(layer.fire, Silent) for layer in self.layers[:-1]):
+            raise SpikeloomError('only the last layer may have fire = "silent"')
+        if not 0 <= self.seed < 2**31:
+            raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
+        _ = self.input
+
+    @property
+    def dataset(self):
+        return data.find(self.data.dataset)
+
+    @property
+    def input(self):
+        """The network's `InputFormat`."""
+        return self.encoder.input_format(self.dataset.pixels)
+
+    def build(self, generator=None):
+        """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""
+        layers, size = [], self.input.size
+        for number, layer in enumerate(self.layers):
+            name = "output" if number == len(self.layers) - 1 else f"hidden_{number + 1}"
+            module = SpikingDense(size, layer.size, layer.neuron, weights=layer.weights, threshold=layer.threshold,
+                                  name=name)
+            module.reset_parameters(generator)
+            layers.append(module)
+            size = layer.size
+        return SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout)
+
+    @property
+    def digest(self):
+        """SHA-256 (hexadecimal) of everything above."""
+        return hashlib.sha256(json.dumps(describe(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(source):
+    """The `Config` in a TOML file: a path, or the name of a packaged one such as ``"digits"``."""
+    path = Path(source)
+    if path.suffix != ".toml" and not path.exists():
+        path = PACKAGED / f"{source}.toml"
+        if not path.is_file():
+            names = ", ".join(sorted(packaged.stem for packaged in PACKAGED.glob("*.toml")))
+            raise SpikeloomError(f"{source}: no such configuration; packaged are {names}, anything else is the path "
+                                 "of a TOML file")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpikeloomError(f"{path}: cannot be read as TOML: {reason}") from None
+    return from_description(content, path)
+
+
+def describe(value):
+    """``value`` (a configuration or a part of one) as JSON-serialisable data, which `from_description` reads."""
+    if dataclasses.is_dataclass(value):
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return kind | {each.name: describe(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [describe(each) for each in value]
+    return value
+
+
+def from_description(content, source):
+    """The `Config` that nested tables ``content`` describe; ``source`` is named in errors."""
+    return _read(Config, content, f"{source}", "")
+
+
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _read(wanted, value, source, key):
+    """``value`` as what the type ``wanted`` asks for."""
+
+    def wrong(what):
+        return SpikeloomError(f"{source}: {key + ' ' if key else ''}{what}")
+
+    if wanted in NAMES:
+        accepted = (int, float) if wanted is float else wanted
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+            raise wrong(f"must be {NAMES[wanted]}, not {value!r}")
+        return wanted(value)
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise wrong(f"must be a list, not {value!r}")
+        return tuple(_read(typing.get_args(wanted)[0], each, source, f"{key}[{number}]")
+                     for number, each in enumerate(value))
+    if not isinstance(value, dict):
+        raise wrong(f"must be a table, not {value!r}")
+    value = dict(value)
+    if isinstance(wanted, types.UnionType):
+        kinds = {cls.kind: cls for cls in typing.get_args(wanted)}
+        kind = value.pop("kind", None)
+        if kind not in kinds:
+            raise wrong(f"must have a kind, one of {', '.join(kinds)}, not {kind!r}")
+        wanted = kinds[kind]
+    hints = typing.get_type_hints(wanted)
+    known = {each.name: each for each in dataclasses.fields(wanted)}
+    unknown = [name for name in value if name not in known]
+    prefix = f"{key}." if key else ""
+    if unknown:
+        raise SpikeloomError(f"{source}: {prefix}{unknown[0]} is unknown; "
+                             + (f"known here are {', '.join(known)}" if known else "nothing can be set here"))
+    needed = [name for name, each in known.items() if name not in value
+              and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING]
+    if needed:
+        raise SpikeloomError(f"{source}: {prefix}{needed[0]} is missing")
+    fields = {name: _read(hints[name], each, source, f"{prefix}{name}") for name, each in value.items()}
+    try:
+        return wanted(**fields)
+    except SpikeloomError as error:
+        raise SpikeloomError(f"{source}: {key + ': ' if key else ''}{error}") from None

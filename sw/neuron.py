@@ -1,0 +1,214 @@
+"""Layers of spiking neurons in PyTorch: the semantics of `spikeloom.reference` over time-batched tensors.
+
+This is the only place where PyTorch knows what a neuron does. `scan` takes the currents of all time steps at
+once and runs the recurrence in a hand-written forward and backward, without an autograd graph per step. With
+``quantized`` and integer-valued float32 inputs it equals the reference exactly, spike for spike and membrane
+for membrane (all values stay below 2^24: `spikeloom.network` checks it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from .errors import SpikeloomError
+from .network import RESETS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
+from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """How the neurons of a layer behave; the first four as in `spikeloom.network.Dense`.
+
+    Parameters
+    ----------
+    v_width : int
+        bits of the stored membrane potential (2 to 16)
+    leak : NoLeak, ShiftLeak or TableLeak
+    reset : "subtract", "zero" or "none"
+    fire : Spike, GradedSpike or Silent
+    surrogate : ATan, Sigmoid, Triangle or FastSigmoid
+        derivative of a spike (a graded spike's is that of a clipped line)
+    detach_reset : bool
+        whether the backward pass takes the spike inside the reset for a constant
+    """
+
+    v_width: int
+    leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
+    reset: str = "subtract"
+    fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
+    surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
+    detach_reset: bool = False
+
+    def __post_init__(self):
+        if not 2 <= self.v_width <= 16:
+            raise SpikeloomError(f"Membrane width must be between 2 and 16 bits, not {self.v_width}")
+        if self.reset not in RESETS:
+            raise SpikeloomError(f"Reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
+        if isinstance(self.leak, TableLeak) and len(self.leak.table) != 2**self.v_width:
+            raise SpikeloomError(f"A leak table for {self.v_width}-bit membranes must have {2**self.v_width} "
+                                 f"entries, not {len(self.leak.table)}")
+
+    @property
+    def v_min(self):
+        return -(2 ** (self.v_width - 1))
+
+    @property
+    def v_max(self):
+        return 2 ** (self.v_width - 1) - 1
+
+
+def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
+    """Run a layer's neurons over all time steps, from a potential of zero.
+
+    Parameters
+    ----------
+    current : float tensor (time steps, batch, neurons), or (1, batch, neurons) when the same at each step
+        weighted inputs plus bias, in state units; integer-valued when ``quantized``
+    threshold : float tensor (neurons,)
+        in state units; integer-valued when ``quantized``
+    neuron : Neuron
+    time_steps : int
+        needed only for a current that is constant in time
+    quantized : bool
+        False leaves out the rounding of leaks and the saturation of stored potentials, for a float baseline
+
+    Returns
+    -------
+    spikes, membranes : float tensors (time steps, batch, neurons)
+        what each neuron fired, and its potential as stored after the time step
+
+    Gradients reach current and threshold: a spike's is the surrogate, a leak's rounding and the floor of a
+    graded spike are passed straight through, and saturation passes gradient only inside the stored range.
+    """
+    return _Scan.apply(current, threshold, neuron, time_steps or current.shape[0], quantized)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, current, threshold, neuron, time_steps, quantized):
+        spikes = current.new_empty(time_steps, *current.shape[1:])
+        membranes = torch.empty_like(spikes)
+        learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        potentials = torch.empty_like(spikes if learning else spikes[:1])
+        leak = _leak(neuron.leak, neuron, quantized, current)
+        v = torch.zeros_like(spikes[0])
+        for t in range(time_steps):
+            i, u, z = current[t % len(current)], potentials[t % len(potentials)], spikes[t]
+            leak(v, i, out=u)
+            v = membranes[t]
+            if isinstance(neuron.fire, Silent):
+                z.zero_()
+            elif isinstance(neuron.fire, GradedSpike):
+                torch.div(u, threshold, out=z).floor_().clamp_(neuron.fire.low, neuron.fire.high)
+            else:
+                torch.ge(u, threshold, out=z)
+            if neuron.reset == "subtract":
+                torch.addcmul(u, z, threshold, value=-1, out=v)
+            elif neuron.reset == "zero":
+                torch.mul(u, z == 0, out=v)
+            else:
+                v.copy_(u)
+            if quantized:
+                v.clamp_(neuron.v_min, neuron.v_max)
+        ctx.save_for_backward(threshold, potentials, spikes, membranes)
+        ctx.neuron, ctx.quantized, ctx.constant = neuron, quantized, len(current) != time_steps
+        ctx.set_materialize_grads(False)
+        return spikes, membranes
+
+    @staticmethod
+    def backward(ctx, spikes_grad, membranes_grad):
+        # With h[t] the gradient reaching reset(U[t], z[t]), s the derivative of firing, d and r those of the
+        # reset in U (z held) and in z, λ that of the leak:
+        #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1]) · inside[t]
+        #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
+        # Everything but the recurrence itself is done for all time steps at once.
+        threshold, u, z, v = ctx.saved_tensors
+        neuron, steps = ctx.neuron, len(u)
+        slope = _firing_slope(neuron, u, threshold)
+        fired = None if slope is None or spikes_grad is None else spikes_grad * slope
+        direct = (z == 0).to(u.dtype) if neuron.reset == "zero" else None
+        through = torch.ones_like(u) if direct is None else direct.clone()
+        if slope is not None and not neuron.detach_reset:
+            if neuron.reset == "subtract":
+                through.addcmul_(slope, threshold, value=-1)
+            elif neuron.reset == "zero" and isinstance(neuron.fire, Spike):
+                through.addcmul_(slope, u, value=-1)
+        inside = None
+        if ctx.quantized:
+            kept = torch.addcmul(u, z, threshold, value=-1) if neuron.reset == "subtract" else u
+            inside = (kept >= neuron.v_min) & (kept <= neuron.v_max)
+            if neuron.reset == "zero":
+                inside |= z != 0  # what is stored is zero
+            through.mul_(inside)
+        leak = _leak_slope(neuron, v)
+        g = torch.zeros_like(u) if fired is None else fired
+        if membranes_grad is not None:
+            g.addcmul_(membranes_grad, through)
+        constant_leak = isinstance(leak, float)
+        if not constant_leak:
+            through.mul_(leak)
+        for t in range(steps - 2, -1, -1):
+            g[t].addcmul_(through[t], g[t + 1], value=leak if constant_leak else 1)
+
+        threshold_grad = None
+        if ctx.needs_input_grad[1]:
+            h = torch.zeros_like(g)
+            h[:-1] = g[1:] * (leak if constant_leak else leak[:-1])
+            if membranes_grad is not None:
+                h += membranes_grad
+            if inside is not None:
+                h *= inside
+            spiked = g - (h if direct is None else h * direct)  # the part of g that went through firing
+            if isinstance(neuron.fire, GradedSpike):
+                spiked *= u / threshold  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
+            if neuron.reset == "subtract":
+                spiked.addcmul_(h, z)
+            threshold_grad = -spiked.sum((0, 1))
+        current_grad = None
+        if ctx.needs_input_grad[0]:
+            current_grad = g.sum(0, keepdim=True) if ctx.constant else g
+        return current_grad, threshold_grad, None, None, None
+
+
+def _leak(leak, neuron, quantized, like):
+    """A function (v, i, out): leaked v plus i, into ``out``."""
+    if isinstance(leak, ShiftLeak):
+        fraction = 2.0**-leak.shift
+        if not quantized:
+            return lambda v, i, out: torch.add(i, v, alpha=1 - fraction, out=out)
+        return lambda v, i, out: torch.mul(v, fraction, out=out).floor_().neg_().add_(v).add_(i)
+    if isinstance(leak, TableLeak):
+        table = torch.tensor(leak.table, dtype=like.dtype, device=like.device)
+        slope = torch.diff(table)
+
+        def look_up(v, i, out):
+            if quantized:
+                return torch.add(table[(v - neuron.v_min).long()], i, out=out)
+            index = (v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()  # linear between entries
+            return torch.add(table[index] + slope[index] * (v - neuron.v_min - index), i, out=out)
+
+        return look_up
+    return lambda v, i, out: torch.add(v, i, out=out)
+
+
+def _leak_slope(neuron, v):
+    """The derivative of the leak: a float, or like ``v`` (of a table: the slope to the next entry)."""
+    if isinstance(neuron.leak, ShiftLeak):
+        return 1 - 2.0**-neuron.leak.shift
+    if isinstance(neuron.leak, TableLeak):
+        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=v.dtype, device=v.device))
+        return slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
+    return 1.0
+
+
+def _firing_slope(neuron, u, threshold):
+    """The derivative of firing in ``u``, of its shape; None where nothing fires."""
+    if isinstance(neuron.fire, Silent):
+        return None
+    if isinstance(neuron.fire, GradedSpike):
+        ratio = u / threshold
+        return ((ratio >= neuron.fire.low) & (ratio < neuron.fire.high + 1)) / threshold
+    scale = threshold.abs().clamp(min=1)
+    return neuron.surrogate((u - threshold).div_(scale)).div_(scale)

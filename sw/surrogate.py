@@ -1,0 +1,70 @@
+"""What stands in for the derivative of the step function when a spike is differentiated.
+
+Each surrogate is a value, called on the normalised distance from the threshold, x = (U − θ) / max(|θ|, 1)
+(no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape.
+`spikeloom.neuron` divides by max(|θ|, 1) once more to get the derivative in U.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .errors import SpikeloomError
+
+
+class _Surrogate:
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise SpikeloomError(f"Surrogate {self.kind}: {name} must be positive, not {value}")
+
+
+@dataclass(frozen=True)
+class ATan(_Surrogate):
+    """(α/2) / (1 + (π/2·α·x)²): Fang et al., "Deep residual learning in SNNs", NeurIPS 2021, appendix."""
+
+    alpha: float = 2.0
+    kind = "atan"
+
+    def __call__(self, x):
+        return x.mul(math.pi / 2 * self.alpha).square_().add_(1).reciprocal_().mul_(self.alpha / 2)
+
+
+@dataclass(frozen=True)
+class Sigmoid(_Surrogate):
+    """α·σ(αx)·(1 − σ(αx)): Neftci, Mostafa, Zenke, "Surrogate gradient learning in SNNs", 2019, figure 3."""
+
+    alpha: float = 4.0
+    kind = "sigmoid"
+
+    def __call__(self, x):
+        s = torch.sigmoid(x * self.alpha)
+        return s.mul(1 - s).mul_(self.alpha)
+
+
+@dataclass(frozen=True)
+class Triangle(_Surrogate):
+    """γ·max(0, 1 − |x|): Bellec et al., "Long short-term memory and learning-to-learn in networks of spiking
+    neurons", NeurIPS 2018 (arXiv 1803.09574), eq. 5."""
+
+    gamma: float = 1.0
+    kind = "triangle"
+
+    def __call__(self, x):
+        return x.abs().neg_().add_(1).clamp_(min=0).mul_(self.gamma)
+
+
+@dataclass(frozen=True)
+class FastSigmoid(_Surrogate):
+    """1 / (1 + β·|x|)²: Zenke and Ganguli, "SuperSpike", Neural Computation 2018, eq. 9."""
+
+    beta: float = 5.0
+    kind = "fast_sigmoid"
+
+    def __call__(self, x):
+        return x.abs().mul_(self.beta).add_(1).square_().reciprocal_()
+
+
+#: By the name a configuration gives them.
+SURROGATES = {cls.kind: cls for cls in (ATan, Sigmoid, Triangle, FastSigmoid)}

@@ -1,0 +1,283 @@
+"""Training: a float phase, then a phase with everything rounded, in one loop that can be stopped at any time.
+
+After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the seed
+and the epoch's number: a run that was killed and started again ends in the same bits as one that was not (on the
+same machine, with as many threads).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from . import config as configuration
+from . import data, files
+from .errors import SpikeloomError
+from .model import choose_device, exact_products
+
+KIND = "checkpoint"
+VERSION = 1
+CHECKPOINT = "checkpoint.pt"
+EVALUATION_BATCH = 1000
+
+
+def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True):
+    """Train what ``config`` says and return the path of the checkpoint, ``out``/checkpoint.pt.
+
+    A run that is under way in ``out`` is continued; one that is finished is left alone. TensorBoard event files
+    go to ``out`` too.
+
+    Parameters
+    ----------
+    config : Config, or path or packaged name of one
+    out : path
+        the run's folder, made if needed
+    data_dir : path, optional
+        where the images are (`spikeloom.data.load`)
+    device : str, optional
+        "cpu", "cuda"; by default a GPU where there is one
+    epochs : (int, int), optional
+        other numbers of float and quantized epochs than the configuration's
+    progress : bool
+        whether to show it
+
+    Raises `SpikeloomError` when the data is not there or ``out`` holds another configuration's run.
+    """
+    config = config if isinstance(config, configuration.Config) else configuration.load(config)
+    if epochs is not None:
+        config = replace(config, training=replace(config.training, epochs_float=epochs[0],
+                                                  epochs_quantized=epochs[1]))
+    path = Path(out) / CHECKPOINT
+    state = load(path) if path.exists() else State.fresh(config)
+    if state.config != config:
+        raise SpikeloomError(f"{path}: is from another configuration ({_difference(state.config, config)}); "
+                             "give another folder, or remove this one to start again")
+    if state.finished:
+        return path
+
+    device = choose_device(device)
+    images, labels = (torch.from_numpy(array).to(device)
+                      for array in data.load(config.data.dataset, "train", data_dir))
+    test = data.load(config.data.dataset, "test", data_dir)
+    held_out = round(len(images) * config.data.validation)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed)).to(device)
+    validation = images[order[:held_out]], labels[order[:held_out]]
+    images, labels = images[order[held_out:]], labels[order[held_out:]]
+
+    model = config.build().to(device)
+    model.load_state_dict(state.model)
+    optimizer = make_optimizer(config, model)
+    if state.optimizer:
+        optimizer.load_state_dict(state.optimizer)
+    training = config.training
+    steps = max(1, len(images) // training.batch)
+
+    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+    save(state, path)
+    with (SummaryWriter(str(out), purge_step=state.epoch) as events,
+          tqdm(total=training.epochs * steps, initial=state.epoch * steps, disable=not progress, unit="step",
+               desc="training") as bar):
+        while state.epoch < training.epochs:
+            epoch = state.epoch
+            quantized = epoch >= training.epochs_float
+            if epoch == training.epochs_float:
+                model.limit()
+                optimizer = make_optimizer(config, model)
+            generator = torch.Generator(device).manual_seed(config.seed * 100003 + epoch + 1)
+            order = torch.randperm(len(images), generator=generator, device=device)
+            total_loss = right = seen = 0
+            for step in range(steps):
+                chosen = order[step * training.batch:(step + 1) * training.batch]
+                set_rate(optimizer, config, epoch + step / steps)
+                inputs = config.encoder(augmented(config, images[chosen], generator))
+                spikes, membranes = model(inputs, quantized=quantized)
+                loss = training.loss(spikes[-1], membranes[-1], labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if quantized:
+                    model.limit()
+                total_loss += loss.detach() * len(chosen)
+                right += (model.scores(spikes, membranes).argmax(1) == labels[chosen]).sum()
+                seen += len(chosen)
+                bar.update()
+
+            figures = {"loss": float(total_loss) / seen, "accuracy/train": int(right) / seen,
+                       "rate": optimizer.param_groups[0]["lr"]}
+            figures |= {f"activity/{layer.name}": float((z != 0).float().mean())
+                        for layer, z in zip(model.layers, spikes, strict=True)}
+            state.epoch += 1
+            if held_out:
+                figures["accuracy/validation"] = accuracy(config, model, *validation, quantized=quantized)
+                if quantized and figures["accuracy/validation"] > state.best_accuracy:
+                    state.best_accuracy = figures["accuracy/validation"]
+                    state.best = _copy(model)
+            if state.epoch == training.epochs_float:
+                state.accuracy_float = figures["accuracy/test_float"] = accuracy(config, model, *test,
+                                                                                 quantized=False)
+            if state.epoch == training.epochs:
+                if state.best:
+                    model.load_state_dict(state.best)
+                state.accuracy = figures["accuracy/test"] = accuracy(config, model, *test)
+                state.best = None
+            state.model, state.optimizer = _copy(model), optimizer.state_dict()
+            for name, value in figures.items():
+                events.add_scalar(name, value, state.epoch)
+            save(state, path)
+            phase = "quantized" if quantized else "float"
+            shown = figures.get("accuracy/validation", figures["accuracy/train"])
+            bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}, {shown:.2%}")
+    return path
+
+
+def make_optimizer(config, model):
+    """Adam, with each parameter's rate in proportion to its natural size (`Training.rate`)."""
+    groups = []
+    for layer, module in zip(config.layers, model.layers, strict=True):
+        groups.append({"params": [module.weight], "size": layer.weights.span})
+        groups.append({"params": [module.threshold, module.bias], "size": layer.threshold})
+    return torch.optim.Adam(groups, lr=config.training.rate)
+
+
+def set_rate(optimizer, config, epoch):
+    """Set the learning rates for a moment, ``epoch`` in fractions of an epoch since the beginning."""
+    training = config.training
+    if epoch >= training.epochs_float:
+        done = (epoch - training.epochs_float) / training.epochs_quantized
+    else:
+        done = epoch / training.epochs_float
+    factor = (1 + math.cos(math.pi * done)) / 2 if training.schedule == "cosine" else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = training.rate * factor * group["size"]
+
+
+def augmented(config, images, generator):
+    """Images (batch, pixels), uint8, as floats from 0 to 1, deformed at random as the configuration says."""
+    dataset = config.dataset
+    grey = images.float().div_(255).view(len(images), dataset.height, dataset.width)
+    return config.training.augment(grey, generator).flatten(1)
+
+
+@torch.no_grad()
+def accuracy(config, model, images, labels, *, quantized=True):
+    """The share of ``images`` (n, pixels), uint8, that ``model`` classifies as ``labels`` (n,) say."""
+    device = model.layers[0].weight.device
+    images, labels = torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device)
+    right = 0
+    with exact_products():
+        for start in range(0, len(images), EVALUATION_BATCH):
+            outputs = model(config.encoder(images[start:start + EVALUATION_BATCH]), quantized=quantized)
+            right += int((model.scores(*outputs).argmax(1) == labels[start:start + EVALUATION_BATCH]).sum())
+    return right / len(images)
+
+
+# Checkpoints ------------------------------------------------------------------------------------
+
+
+@dataclass
+class State:
+    """All that a run is made of between two epochs.
+
+    Attributes
+    ----------
+    config : Config
+    epoch : int
+        epochs done
+    model, optimizer : dict
+        state dictionaries; ``optimizer`` is None before the first epoch
+    best, best_accuracy : dict or None, float
+        the model that did best on the validation part so far
+    accuracy_float, accuracy : float or None
+        on the test set, at the end of the float phase (in floats) and of the run (in integers)
+    """
+
+    config: configuration.Config
+    epoch: int
+    model: dict
+    optimizer: dict | None = None
+    best: dict | None = None
+    best_accuracy: float = -1.0
+    accuracy_float: float | None = None
+    accuracy: float | None = None
+
+    @classmethod
+    def fresh(cls, config):
+        """The state before the first epoch."""
+        return cls(config, 0, config.build(torch.Generator().manual_seed(config.seed)).state_dict())
+
+    @property
+    def finished(self):
+        return self.epoch == self.config.training.epochs
+
+
+def save(state, path):
+    """Write a checkpoint; it is complete or not there at all."""
+    content = {"kind": KIND, "version": VERSION, **vars(state),
+               "config": json.dumps(configuration.describe(state.config))}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with files.replacing(path) as file:
+        file.write(buffer.getvalue())
+
+
+def load(path):
+    """The `State` in a checkpoint, its tensors on the CPU.
+
+    Raises `SpikeloomError` when the file is absent, truncated, corrupted, something else, or of another version.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} is damaged")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        kind = content.pop("kind")
+    except FileNotFoundError:
+        raise SpikeloomError(f"{path}: no such file") from None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, EOFError, NotImplementedError,
+            pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise SpikeloomError(f"{path}: not readable as a Spikeloom checkpoint, truncated or corrupted "
+                             f"({type(error).__name__})") from None
+    version = content.pop("version", None)
+    if kind != KIND:
+        raise SpikeloomError(f"{path}: holds a {kind!r}, where a {KIND!r} is needed")
+    if version != VERSION:
+        raise SpikeloomError(f"{path}: checkpoint version {version!r}, where this Spikeloom reads version "
+                             f"{VERSION}")
+    try:
+        config = configuration.from_description(json.loads(content.pop("config")), path)
+        state = State(config, **content)
+        config.build().load_state_dict(state.model)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SpikeloomError(f"{path}: a field is missing or of the wrong type ({type(error).__name__})") from None
+    return state
+
+
+def _copy(model):
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _difference(one, other):
+    """The first key in which two configurations differ, in words."""
+
+    def flat(value, key=""):
+        if isinstance(value, dict):
+            return {name: leaf for each in value for name, leaf in flat(value[each], f"{key}.{each}").items()}
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return {name: leaf for number, each in enumerate(value)
+                    for name, leaf in flat(each, f"{key}[{number}]").items()}
+        return {key.lstrip("."): value}
+
+    one, other = flat(configuration.describe(one)), flat(configuration.describe(other))
+    key = next(key for key in [*one, *other] if one.get(key) != other.get(key))
+    return f"{key} is {one.get(key)!r} there, {other.get(key)!r} here"

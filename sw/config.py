@@ -1,8 +1,8 @@
 """What a training run is: a TOML file, read strictly into frozen dataclasses.
 
-A key that is unknown, missing, of the wrong type or impossible gives one `SpikeloomError` that names the file, the
-key and what would be right. Where something comes in kinds, its table says ``kind = "..."`` and the rest are the
-fields of the dataclass of that kind.
+A key that is unknown, missing, of the wrong type or impossible gives one `SpikeloomError` that names the
+file, the key and what would be right. Where something comes in kinds, its table says ``kind = "..."`` and the
+rest are the fields of the dataclass of that kind.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Training:
         how long in floats, and then how long with everything rounded
     batch : int
     rate : float
-        Adam's learning rate at the start of each phase, for a parameter of natural size 1: weights take it times
-        the span of their grid, thresholds and biases times the layer's initial threshold
+        Adam's learning rate at the start of each phase, for a parameter of natural size 1: weights take it
+        times the span of their grid, thresholds and biases times the layer's initial threshold
     schedule : "cosine" (to zero over each phase) or "constant"
     augment : Augment
     """
@@ -127,8 +127,8 @@ class Config:
             raise SpikeloomError(f"readout must be one of {', '.join(READOUTS)}, not {self.readout!r}")
         dataset, last = data.find(self.data.dataset), self.layers[-1]
         if last.size != dataset.classes:
-            raise SpikeloomError(f"the last layer must have the {dataset.classes} classes of {dataset.name} for "
-                                 f"its size, not {last.size}")
+            raise SpikeloomError(f"size of the last layer must be {dataset.classes}, the classes of "
+                                 f"{dataset.name}, not {last.size}")
         if isinstance(last.fire, Silent):
             if self.readout == "count":
                 raise SpikeloomError('readout "count" needs a last layer that fires, not fire = "silent"')
@@ -155,8 +155,8 @@ class Config:
         layers, size = [], self.input.size
         for number, layer in enumerate(self.layers):
             name = "output" if number == len(self.layers) - 1 else f"hidden_{number + 1}"
-            module = SpikingDense(size, layer.size, layer.neuron, weights=layer.weights, threshold=layer.threshold,
-                                  name=name)
+            module = SpikingDense(size, layer.size, layer.neuron, weights=layer.weights,
+                                  threshold=layer.threshold, name=name)
             module.reset_parameters(generator)
             layers.append(module)
             size = layer.size
@@ -175,8 +175,8 @@ def load(source):
         path = PACKAGED / f"{source}.toml"
         if not path.is_file():
             names = ", ".join(sorted(packaged.stem for packaged in PACKAGED.glob("*.toml")))
-            raise SpikeloomError(f"{source}: no such configuration; packaged are {names}, anything else is the path "
-                                 "of a TOML file")
+            raise SpikeloomError(f"{source}: no such configuration; packaged are {names}, anything else "
+                                 "is the path of a TOML file")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -186,7 +186,7 @@ def load(source):
 
 
 def describe(value):
-    """``value`` (a configuration or a part of one) as JSON-serialisable data, which `from_description` reads."""
+    """``value`` (a configuration or a part of one) as JSON-serialisable data; see `from_description`."""
     if dataclasses.is_dataclass(value):
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}
         return kind | {each.name: describe(getattr(value, each.name)) for each in dataclasses.fields(value)}

@@ -5,11 +5,11 @@
 ``data``
     {"dataset": name, "encoder": {"kind": kind, **fields}}, from which `spikeloom.data.samples` rebuilds inputs
 ``accuracy``
-    {"float": share or null, "torch": share}, on the whole test set: after the float phase, in floats; and of
+    {"float": share or null, "torch": share} on the whole test set: after the float phase, in floats; and of
     this network, in PyTorch
 ``activity``, ``events``
-    lists with an entry for each layer, measured on training samples: mean non-zero inputs per time step, and mean
-    set bits of their magnitudes (the same where inputs are binary)
+    lists with an entry for each layer, measured on training samples: mean non-zero inputs per time step, and
+    mean set bits of their magnitudes (the same where inputs are binary)
 ``config``
     SHA-256 of the training configuration
 ``trained``
@@ -44,12 +44,13 @@ def quantize(checkpoint, *, data_dir=None, device=None):
     state = load(checkpoint)
     training = state.config.training
     if not state.finished:
-        raise SpikeloomError(f"{checkpoint}: its training stopped after {state.epoch} of {training.epochs} epochs; "
-                             "train to the end first")
+        raise SpikeloomError(f"{checkpoint}: its training stopped after {state.epoch} of {training.epochs} "
+                             "epochs; train to the end first")
     trained = state.config.build()
     trained.load_state_dict(state.model)
     notes = {
-        "data": {"dataset": state.config.data.dataset, "encoder": configuration.describe(state.config.encoder)},
+        "data": {"dataset": state.config.data.dataset,
+                 "encoder": configuration.describe(state.config.encoder)},
         "accuracy": {"float": state.accuracy_float, "torch": state.accuracy},
         "config": state.config.digest,
         "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized},

@@ -1,8 +1,8 @@
 """Training: a float phase, then a phase with everything rounded, in one loop that can be stopped at any time.
 
-After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the seed
-and the epoch's number: a run that was killed and started again ends in the same bits as one that was not (on the
-same machine, with as many threads).
+After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the
+seed and the epoch's number: a run that was killed and started again ends in the same bits as one that was not
+(on the same machine, with as many threads).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EVALUATION_BATCH = 1000
 def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True):
     """Train what ``config`` says and return the path of the checkpoint, ``out``/checkpoint.pt.
 
-    A run that is under way in ``out`` is continued; one that is finished is left alone. TensorBoard event files
-    go to ``out`` too.
+    A run that is under way in ``out`` is continued; one that is finished is left alone. TensorBoard event
+    files go to ``out`` too.
 
     Parameters
     ----------
@@ -232,7 +232,8 @@ def save(state, path):
 def load(path):
     """The `State` in a checkpoint, its tensors on the CPU.
 
-    Raises `SpikeloomError` when the file is absent, truncated, corrupted, something else, or of another version.
+    Raises `SpikeloomError` when the file is absent, truncated, corrupted, something else, or of another
+    version.
     """
     path = Path(path)
     try:
@@ -244,8 +245,8 @@ def load(path):
         kind = content.pop("kind")
     except FileNotFoundError:
         raise SpikeloomError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, EOFError, NotImplementedError,
-            pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, EOFError,
+            NotImplementedError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise SpikeloomError(f"{path}: not readable as a Spikeloom checkpoint, truncated or corrupted "
                              f"({type(error).__name__})") from None
     version = content.pop("version", None)
@@ -259,7 +260,8 @@ def load(path):
         state = State(config, **content)
         config.build().load_state_dict(state.model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SpikeloomError(f"{path}: a field is missing or of the wrong type ({type(error).__name__})") from None
+        raise SpikeloomError(f"{path}: a field is missing or of the wrong type "
+                             f"({type(error).__name__})") from None
     return state
 
 

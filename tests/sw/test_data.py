@@ -14,7 +14,8 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    shape = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
 
 
 def write_mnist(folder, *, zipped=False, dotted=False):
@@ -113,8 +114,10 @@ def damage(name, change):
      "images must have 28 x 28 pixels, not 8 x 8"),
     (damage(FILES[1], lambda content: idx(np.zeros(29, np.uint8))),
      "train-labels-idx1-ubyte: has 29 labels for the 30 images of train-images-idx3-ubyte"),
-    (damage(FILES[1], lambda content: idx(np.full(30, 10, np.uint8))), "labels must be below 10, but one is 10"),
-    (lambda folder: (folder / FILES[1]).unlink(), "lacks train-labels-idx1-ubyte (plain or .gz), which mnist needs"),
+    (damage(FILES[1], lambda content: idx(np.full(30, 10, np.uint8))),
+     "labels must be below 10, but one is 10"),
+    (lambda folder: (folder / FILES[1]).unlink(),
+     "lacks train-labels-idx1-ubyte (plain or .gz), which mnist needs"),
 ])
 def test_a_bad_file_is_told_in_one_line(tmp_path, harm, message):
     write_mnist(tmp_path)
@@ -130,9 +133,9 @@ def test_a_missing_folder_is_told_with_what_belongs_there(tmp_path):
                           (tmp_path, f"{tmp_path}: has no mnist files; give ")):
         with pytest.raises(SpikeloomError) as error:
             data.load("mnist", "test", folder)
-        assert str(error.value) == start + ("the folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
-                                            "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (plain or .gz; "
-                                            "they are not downloaded)")
+        assert str(error.value) == start + (
+            "the folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
+            "t10k-labels-idx1-ubyte (plain or .gz; they are not downloaded)")
 
 
 def test_unknown_names_are_told():

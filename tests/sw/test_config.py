@@ -1,0 +1,176 @@
+"""Configurations: the packaged ones, the way to and from JSON, and every mistake in one clear line."""
+
+import json
+
+import pytest
+import torch
+
+from spikeloom import config, losses, network, quantizers
+from spikeloom.augment import Augment
+from spikeloom.encode import Direct
+from spikeloom.errors import SpikeloomError
+
+PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
+
+GOOD = """
+readout = "membrane"
+seed = 7
+
+[data]
+dataset = "digits"
+validation = 0.25
+
+[encoder]
+kind = "direct"
+width = 2
+time_steps = 3
+
+[[layers]]
+size = 12
+v_width = 4
+threshold = 3
+weights = { kind = "int", width = 3 }
+leak = { kind = "shift", shift = 2 }
+
+[[layers]]
+size = 10
+fire = { kind = "silent" }
+reset = "none"
+
+[training]
+loss = { kind = "tet", weight = 0.1 }
+batch = 32
+augment = { shift = 1 }
+"""
+
+
+def read(tmp_path, text):
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return config.load(path)
+
+
+def test_every_field_arrives(tmp_path):
+    read_back = read(tmp_path, GOOD)
+    assert (read_back.readout, read_back.seed) == ("membrane", 7)
+    assert read_back.data == config.Data("digits", 0.25)
+    assert read_back.encoder == Direct(3, 2)
+    assert read_back.layers == (
+        config.Layer(12, 4, 3.0, quantizers.Integer(3), network.ShiftLeak(2)),
+        config.Layer(10, fire=network.Silent(), reset="none"))
+    assert read_back.training == config.Training(losses.TET(weight=0.1), batch=32,
+                                                 augment=Augment(shift=1.0))
+    assert isinstance(read_back.layers[0].threshold, float)
+
+
+def test_a_table_leak_is_read(tmp_path):
+    text = GOOD.replace('leak = { kind = "shift", shift = 2 }',
+                        f'leak = {{ kind = "table", table = {list(range(-8, 8))} }}')
+    assert read(tmp_path, text).layers[0].leak == network.TableLeak(tuple(range(-8, 8)))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_ones_build_a_network(name):
+    loaded = config.load(name)
+    made = loaded.build(torch.Generator().manual_seed(1)).to_network()
+    assert made.time_steps <= 8
+    assert all(layer.v_width <= 6 for layer in made.layers)
+    assert all(layer.weight_format.kind == "ternary" for layer in made.layers)
+    assert made.n_out == loaded.dataset.classes
+
+
+def test_packaged_names():
+    assert PACKAGED == ["digits", "fashion_mnist", "mnist"]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_description_is_json_and_reads_back(name):
+    loaded = config.load(name)
+    text = json.dumps(config.describe(loaded))
+    again = config.from_description(json.loads(text), "x")
+    assert again == loaded
+    assert again.digest == loaded.digest
+
+
+def test_the_digest_sees_every_change(tmp_path):
+    first = read(tmp_path, GOOD)
+    for old, new in (("seed = 7", "seed = 8"), ("shift = 2", "shift = 3"), ("0.1", "0.2")):
+        assert read(tmp_path, GOOD.replace(old, new)).digest != first.digest
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("seed = 7", "sead = 7",
+     "sead is unknown; known here are encoder, layers, training, data, readout, seed"),
+    ("batch = 32", "bach = 32",
+     ("training.bach is unknown; known here are loss, epochs_float, epochs_quantized, "
+      "batch, rate, schedule, augment")),
+    ("shift = 2", "shift = 16", "layers[0].leak: Leak shift must be between 1 and 15, not 16"),
+    ("shift = 2", "shift = 2, speed = 1", "layers[0].leak.speed is unknown; known here are shift"),
+    ('{ kind = "silent" }', '{ kind = "silent", low = 1 }',
+     "layers[1].fire.low is unknown; nothing can be set here"),
+    (", shift = 2", "", "layers[0].leak.shift is missing"),
+    ('kind = "shift"', 'kind = "drift"',
+     "layers[0].leak must have a kind, one of none, shift, table, not 'drift'"),
+    ('kind = "direct"', "", "encoder must have a kind, one of direct, rate, latency, delta, not None"),
+    ("size = 12", "size = 12.5", "layers[0].size must be an integer, not 12.5"),
+    ("size = 12", "size = true", "layers[0].size must be an integer, not True"),
+    ("size = 12", "", "layers[0].size is missing"),
+    ("size = 12", "size = 0", "layers[0]: size must be between 1 and 65536 neurons, not 0"),
+    ("size = 10", "size = 11", "size of the last layer must be 10, the classes of digits, not 11"),
+    ("v_width = 4", "v_width = 17", "layers[0]: Membrane width must be between 2 and 16 bits, not 17"),
+    ("v_width = 4", 'v_width = "4"', "layers[0].v_width must be an integer, not '4'"),
+    ("threshold = 3", "threshold = 0.5",
+     "layers[0]: threshold must be at least 1 and below 32768, not 0.5"),
+    ('"int", width = 3', '"int", width = 9',
+     "layers[0].weights: Width of int weights must be between 2 and 8 bits, not 9"),
+    ("width = 2", "width = 9", "encoder: Input width must be between 1 and 8 bits, not 9"),
+    ("time_steps = 3", "time_steps = 0",
+     "encoder: Encoder direct: time_steps must be between 1 and 65535, not 0"),
+    ('reset = "none"', 'reset = "half"',
+     "layers[1]: Reset must be one of subtract, zero, none, not 'half'"),
+    ('"membrane"', '"loudest"', "readout must be one of count, membrane, not 'loudest'"),
+    ('"membrane"', '"count"', 'readout "count" needs a last layer that fires, not fire = "silent"'),
+    ('kind = "tet", weight = 0.1', 'kind = "rate_mse"',
+     'loss rate_mse needs a last layer that fires, not fire = "silent"'),
+    ("size = 12", 'size = 12\nfire = { kind = "silent" }',
+     'only the last layer may have fire = "silent"'),
+    ('"digits"', '"letters"',
+     "data: Data set must be one of digits, mnist, fashion_mnist, not 'letters'"),
+    ("validation = 0.25", "validation = 0.75", "data: validation must lie within 0 to 0.5, not 0.75"),
+    ("batch = 32", "batch = 0", "training: batch must be 1 or more, not 0"),
+    ("batch = 32", "rate = 0", "training: rate must be positive, not 0.0"),
+    ("batch = 32", 'schedule = "linear"',
+     "training: schedule must be one of cosine, constant, not 'linear'"),
+    ("augment = { shift = 1 }", "augment = { shift = -1 }",
+     "training.augment: Augmentation: shift must be 0 or more, not -1.0"),
+    ("augment = { shift = 1 }", "augment = 1", "training.augment must be a table, not 1"),
+    ("seed = 7", "seed = -1", "seed must be between 0 and 2^31 - 1, not -1"),
+])
+def test_each_mistake_is_one_clear_line(tmp_path, old, new, message):
+    assert old in GOOD
+    with pytest.raises(SpikeloomError) as error:
+        read(tmp_path, GOOD.replace(old, new, 1))
+    path = tmp_path / "run.toml"
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_layers_must_be_a_list(tmp_path):
+    with pytest.raises(SpikeloomError, match="layers must be a list, not"):
+        read(tmp_path, 'layers = 3\n[encoder]\nkind = "rate"\n[training]\nloss = { kind = "tet" }\n')
+    with pytest.raises(SpikeloomError, match="layers must hold at least one layer"):
+        read(tmp_path, 'layers = []\n[encoder]\nkind = "rate"\n[training]\nloss = { kind = "tet" }\n')
+
+
+def test_unreadable_files_are_told(tmp_path):
+    with pytest.raises(SpikeloomError, match="packaged are digits, fashion_mnist, mnist, any"):
+        config.load("mnits")
+    with pytest.raises(SpikeloomError, match=r"absent\.toml: cannot be read as TOML: No such file"):
+        config.load(tmp_path / "absent.toml")
+    for content in (b"[data", b"\xff\xfe", b"a = 1\na = 2"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(SpikeloomError, match=r"bad\.toml: cannot be read as TOML: ") as error:
+            config.load(tmp_path / "bad.toml")
+        assert "\n" not in str(error.value)
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(SpikeloomError, match=r"folder\.toml: cannot be read as TOML: Is a directory"):
+        config.load(tmp_path / "folder.toml")

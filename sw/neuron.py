@@ -86,6 +86,8 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
 
 
 class _Scan(torch.autograd.Function):
+    # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats here.
+
     @staticmethod
     def forward(ctx, current, threshold, neuron, time_steps, quantized):
         spikes = current.new_empty(time_steps, *current.shape[1:])
@@ -93,11 +95,11 @@ class _Scan(torch.autograd.Function):
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         potentials = torch.empty_like(spikes if learning else spikes[:1])
         leak = _leak(neuron.leak, neuron, quantized, current)
+        i_of, u_of = (tensor.unbind() * (time_steps // len(tensor)) for tensor in (current, potentials))
         v = torch.zeros_like(spikes[0])
-        for t in range(time_steps):
-            i, u, z = current[t % len(current)], potentials[t % len(potentials)], spikes[t]
+        for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), membranes.unbind(), strict=True):
             leak(v, i, out=u)
-            v = membranes[t]
+            v = v_next
             if isinstance(neuron.fire, Silent):
                 z.zero_()
             elif isinstance(neuron.fire, GradedSpike):
@@ -107,7 +109,7 @@ class _Scan(torch.autograd.Function):
             if neuron.reset == "subtract":
                 torch.addcmul(u, z, threshold, value=-1, out=v)
             elif neuron.reset == "zero":
-                torch.mul(u, z == 0, out=v)
+                torch.eq(z, 0, out=v).mul_(u)
             else:
                 v.copy_(u)
             if quantized:
@@ -125,41 +127,40 @@ class _Scan(torch.autograd.Function):
         #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
         # Everything but the recurrence itself is done for all time steps at once.
         threshold, u, z, v = ctx.saved_tensors
-        neuron, steps = ctx.neuron, len(u)
-        slope = _firing_slope(neuron, u, threshold)
-        fired = None if slope is None or spikes_grad is None else spikes_grad * slope
-        direct = (z == 0).to(u.dtype) if neuron.reset == "zero" else None
-        through = torch.ones_like(u) if direct is None else direct.clone()
+        neuron = ctx.neuron
+        slope = _firing_slope(neuron, u, threshold)  # s
+        direct = torch.eq(z, 0, out=torch.empty_like(z)) if neuron.reset == "zero" else None  # d, where not 1
+        through = torch.ones(()).to(u) if direct is None else direct
         if slope is not None and not neuron.detach_reset:
             if neuron.reset == "subtract":
-                through.addcmul_(slope, threshold, value=-1)
+                through = torch.addcmul(through, slope, threshold, value=-1)
             elif neuron.reset == "zero" and isinstance(neuron.fire, Spike):
-                through.addcmul_(slope, u, value=-1)
-        inside = None
+                through = torch.addcmul(through, slope, u, value=-1)
+        inside = torch.ones(()).to(u)
         if ctx.quantized:
-            kept = torch.addcmul(u, z, threshold, value=-1) if neuron.reset == "subtract" else u
-            inside = (kept >= neuron.v_min) & (kept <= neuron.v_max)
-            if neuron.reset == "zero":
-                inside |= z != 0  # what is stored is zero
-            through.mul_(inside)
+            kept = torch.addcmul(u, z, threshold, value=-1) if neuron.reset == "subtract" else (
+                u if direct is None else u * direct)
+            inside = torch.eq(kept, v, out=torch.empty_like(v))  # saturation left it as it was
+        through = (through * inside).expand_as(u)
         leak = _leak_slope(neuron, v)
-        g = torch.zeros_like(u) if fired is None else fired
+
+        g = torch.zeros_like(u) if slope is None or spikes_grad is None else spikes_grad * slope
         if membranes_grad is not None:
             g.addcmul_(membranes_grad, through)
         constant_leak = isinstance(leak, float)
-        if not constant_leak:
-            through.mul_(leak)
-        for t in range(steps - 2, -1, -1):
-            g[t].addcmul_(through[t], g[t + 1], value=leak if constant_leak else 1)
+        back = through if constant_leak else through * leak
+        g_of = g.unbind()
+        for t in range(len(g) - 2, -1, -1):
+            g_of[t].addcmul_(back[t], g_of[t + 1], value=leak if constant_leak else 1)
 
         threshold_grad = None
         if ctx.needs_input_grad[1]:
-            h = torch.zeros_like(g)
-            h[:-1] = g[1:] * (leak if constant_leak else leak[:-1])
+            h = torch.empty_like(g)
+            h[-1] = 0
+            torch.mul(g[1:], leak if constant_leak else leak[:-1], out=h[:-1])
             if membranes_grad is not None:
                 h += membranes_grad
-            if inside is not None:
-                h *= inside
+            h *= inside
             spiked = g - (h if direct is None else h * direct)  # the part of g that went through firing
             if isinstance(neuron.fire, GradedSpike):
                 spiked *= u / threshold  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
@@ -178,7 +179,8 @@ def _leak(leak, neuron, quantized, like):
         fraction = 2.0**-leak.shift
         if not quantized:
             return lambda v, i, out: torch.add(i, v, alpha=1 - fraction, out=out)
-        return lambda v, i, out: torch.mul(v, fraction, out=out).floor_().neg_().add_(v).add_(i)
+        # v − ⌊v·f⌋ = v + ⌈−v·f⌉
+        return lambda v, i, out: torch.mul(v, -fraction, out=out).ceil_().add_(v).add_(i)
     if isinstance(leak, TableLeak):
         table = torch.tensor(leak.table, dtype=like.dtype, device=like.device)
         slope = torch.diff(table)
@@ -210,5 +212,5 @@ def _firing_slope(neuron, u, threshold):
     if isinstance(neuron.fire, GradedSpike):
         ratio = u / threshold
         return ((ratio >= neuron.fire.low) & (ratio < neuron.fire.high + 1)) / threshold
-    scale = threshold.abs().clamp(min=1)
-    return neuron.surrogate((u - threshold).div_(scale)).div_(scale)
+    per = 1 / threshold.abs().clamp(min=1)
+    return neuron.surrogate(torch.addcmul(-threshold * per, u, per)).mul_(per)

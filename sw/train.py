@@ -145,7 +145,7 @@ def make_optimizer(config, model):
     for layer, module in zip(config.layers, model.layers, strict=True):
         groups.append({"params": [module.weight], "size": layer.weights.span})
         groups.append({"params": [module.threshold, module.bias], "size": layer.threshold})
-    return torch.optim.Adam(groups, lr=config.training.rate)
+    return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 
 
 def set_rate(optimizer, config, epoch):

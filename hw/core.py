@@ -4,10 +4,12 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from .event import EventWord, Visit
+from .event import EventWord, PermitSignature
 from .event_list import EventList
 from .neuron import NeuronUpdate, UpdateSignature
 from .scanner import Scanner
+from .skid import Skid
+from .storage import delayed
 from .synapse import Synapses
 
 __all__ = ["LayerCore"]
@@ -31,11 +33,11 @@ class LayerCore(wiring.Component):
     Members
     -------
     i : In(stream of EventWord(core.i_words))
-    i_permit : Out(stream without payload)
+    i_permit : Out(PermitSignature())
         for a producer that cannot be stopped within a time step
     o : Out(stream of EventWord(core.o_words))
         words with a spike, and the last word of each time step; ``ready`` is not waited for
-    o_permit : In(stream without payload)
+    o_permit : In(PermitSignature())
     update : Out(UpdateSignature(core))
         every neuron update, for a read-out or an observer
     event : Out(1)
@@ -48,9 +50,9 @@ class LayerCore(wiring.Component):
         self.core = core
         super().__init__({
             "i": In(stream.Signature(EventWord(core.i_words))),
-            "i_permit": Out(stream.Signature(0)),
+            "i_permit": Out(PermitSignature()),
             "o": Out(stream.Signature(EventWord(core.o_words))),
-            "o_permit": In(stream.Signature(0)),
+            "o_permit": In(PermitSignature()),
             "update": Out(UpdateSignature(core)),
             "event": Out(1),
             "stalled": Out(1),
@@ -61,63 +63,60 @@ class LayerCore(wiring.Component):
         core, words = self.core, self.core.i_words
         m.submodules.event_list = event_list = EventList(words, groups=core.groups)
         m.submodules.scanner = scanner = Scanner(words)
+        m.submodules.skid = skid = Skid(scanner.o.payload.shape())
         m.submodules.synapses = synapses = Synapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
         connect(m, wiring.flipped(self.i), event_list.i)
         connect(m, wiring.flipped(self.i_permit), event_list.permit)
         connect(m, event_list.o, scanner.i)
+        connect(m, scanner.o, skid.i)
 
         # The gate: an end passes when the update units will be free for it and, for a time step's first group,
-        # when somebody will take the spikes.
-        entry = scanner.o.payload
-        wait = Signal(signed((core.pace - 1).bit_length() + 1), init=-1)  # cycles until an end may pass, less one
-        first_group = Signal(init=1)
+        # when somebody will take the spikes. A permit seen a cycle ago is still there: only this gate takes
+        # it, and the next group that needs one is `Core.UPDATE_CYCLES` away.
+        entry = skid.o.payload
+        wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles until an end may pass, less one
+        later_group = Signal()
+        permitted = delayed(m, self.o_permit.valid, reset_less=False)
+        blocked = Signal()
         passes = Signal()
-        taken = Signal()
         m.d.comb += [
-            passes.eq(wait[-1] & (~first_group | self.o_permit.valid)),
-            scanner.o.ready.eq(~entry.end | passes),
-            taken.eq(scanner.o.valid & scanner.o.ready),
-            self.o_permit.ready.eq(scanner.o.valid & entry.end & wait[-1] & first_group),
+            blocked.eq(entry.end & (~wait[-1] | (~later_group & ~permitted))),
+            passes.eq(skid.o.valid & entry.end & ~blocked),
+            skid.o.ready.eq(~blocked),
         ]
-        with m.If(taken & entry.end):
-            m.d.sync += [wait.eq(core.pace - 2), first_group.eq(entry.last)]
+        m.d.sync += self.o_permit.ready.eq(passes & ~later_group)
+        with m.If(passes):
+            m.d.sync += [wait.eq(core.pace - 2), later_group.eq(~entry.last)]
         with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
-
-        visit = Signal(Visit(words))
-        visit_valid = Signal()
-        if words.graded:
-            m.d.sync += [
-                visit.input.eq(entry.index >> scanner.position_width),
-                visit.shift.eq(entry.index[: scanner.position_width]),
-            ]
-        else:
-            m.d.sync += visit.input.eq(entry.index)
         m.d.sync += [
+            self.event.eq(skid.o.valid & ~entry.end & ~later_group),
+            self.stalled.eq(skid.o.valid & blocked),
+        ]
+
+        visit = synapses.visit
+        m.d.comb += [
+            synapses.visit_valid.eq(skid.o.valid & ~blocked),
+            visit.input.eq(entry.index >> scanner.position_width if words.graded else entry.index),
             visit.end.eq(entry.end),
             visit.last.eq(entry.last),
             visit.final.eq(entry.final),
-            visit_valid.eq(taken),
-            self.event.eq(taken & ~entry.end & first_group),
-            self.stalled.eq(scanner.o.valid & entry.end & ~passes),
-        ]
-        m.d.comb += [
-            synapses.visit.eq(visit),
-            synapses.visit_valid.eq(visit_valid),
             neurons.start.eq(synapses.start),
             neurons.last.eq(synapses.last),
             neurons.final.eq(synapses.final),
         ]
+        if words.graded:
+            m.d.comb += visit.shift.eq(entry.index[: scanner.position_width])
         m.d.comb += [neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)]
         connect(m, neurons.update, wiring.flipped(self.update))
 
-        spikes, update = self.o.payload, neurons.update
-        m.d.comb += [
-            spikes.bits.eq(update.z),
-            spikes.index.eq(update.index),
-            spikes.last.eq(update.last_word),
-            spikes.final.eq(update.final_step),
+        update = neurons.update
+        m.d.sync += [
             self.o.valid.eq(update.valid & (update.z.any() | update.last_word)),
+            self.o.payload.bits.eq(update.z),
+            self.o.payload.index.eq(update.index),
+            self.o.payload.last.eq(update.last_word),
+            self.o.payload.final.eq(update.final_step),
         ]
         return m

@@ -1,9 +1,23 @@
 """What streams between blocks carry."""
 
 from amaranth import *
-from amaranth.lib import data
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 
-__all__ = ["EventWord", "ListEntry", "Visit"]
+__all__ = ["EventWord", "ListEntry", "PermitSignature", "Visit"]
+
+
+class PermitSignature(wiring.Signature):
+    """A stream of tokens, each a promise to take all of one time step's spikes.
+
+    Members
+    -------
+    valid : Out(1), ready : In(1)
+        as in a stream; there is no payload
+    """
+
+    def __init__(self):
+        super().__init__({"valid": Out(1), "ready": In(1)})
 
 
 class EventWord(data.StructLayout):

@@ -1,10 +1,12 @@
 """A time step's events: written once, replayed for every group of neurons."""
 
 from amaranth import *
-from amaranth.lib import memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
 
-from .event import EventWord, ListEntry
+from .event import EventWord, ListEntry, PermitSignature
+from .skid import Skid
+from .storage import in_use, storage
 
 __all__ = ["EventList"]
 
@@ -19,7 +21,7 @@ class EventList(wiring.Component):
     promise of a bank for one time step more.
 
     Throughput: one word in and one entry out per cycle; between two time steps at least one cycle without an
-    entry. Latency from a time step's last word to its first entry: 5 cycles.
+    entry. Latency from a time step's last word to its first entry: 6 cycles.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ class EventList(wiring.Component):
     Members
     -------
     i : In(stream of EventWord)
-    permit : Out(stream without payload)
+    permit : Out(PermitSignature())
     o : Out(stream of ListEntry)
     """
 
@@ -41,7 +43,7 @@ class EventList(wiring.Component):
         self.groups = groups
         super().__init__({
             "i": In(stream.Signature(EventWord(words))),
-            "permit": Out(stream.Signature(0)),
+            "permit": Out(PermitSignature()),
             "o": Out(stream.Signature(ListEntry(words.width, words.index_width))),
         })
 
@@ -51,27 +53,18 @@ class EventList(wiring.Component):
         addr_width = max(1, (2 * depth - 1).bit_length())
         count_shape = signed(depth.bit_length() + 1)  # counts start at -1: the sign bit says "none left"
 
-        m.submodules.entries = entries = memory.Memory(
-            shape=self.words.width + self.words.index_width, depth=2 * depth, init=[])
+        m.submodules.entries = entries = storage(
+            self.words.width + self.words.index_width, 2 * depth)
         w_port = entries.write_port()
         r_port = entries.read_port()
 
         released = Signal()  # the replay has read a bank for the last time
 
-        def banks(taken):
-            """Banks in use, of two, counting from the event ``taken``."""
-            used = Signal(2)
-            with m.If(taken & ~released):
-                m.d.sync += used.eq(used + 1)
-            with m.Elif(released & ~taken):
-                m.d.sync += used.eq(used - 1)
-            return used
-
-        # Write side: a word is taken, then written one cycle later.
-        word = Signal(EventWord(self.words))
+        # Write side: a word is taken, then written one cycle later. Each count is of banks, from another event on.
+        word = Signal(EventWord(self.words), reset_less=True)
         word_valid = Signal()
-        accepted = banks(self.i.valid & self.i.ready & self.i.payload.last)
-        promised = banks(self.permit.valid & self.permit.ready)
+        accepted = in_use(m, self.i.valid & self.i.ready & self.i.payload.last, released)
+        promised = in_use(m, self.permit.valid & self.permit.ready, released)
         m.d.comb += self.i.ready.eq(~accepted[1])
         m.d.comb += self.permit.valid.eq(~promised[1])
         m.d.sync += [
@@ -82,8 +75,8 @@ class EventList(wiring.Component):
         w_bank = Signal()
         w_addr = Signal(addr_width)
         w_tail = Signal(count_shape, init=-1)  # index of the last word written
-        tails = [Signal(count_shape, name=f"tail_{bank}") for bank in range(2)]
-        finals = Signal(2)
+        tails = [Signal(count_shape, name=f"tail_{bank}", reset_less=True) for bank in range(2)]
+        finals = Signal(2, reset_less=True)
         w_done = Signal()
         store = Signal()
         m.d.comb += [
@@ -104,38 +97,31 @@ class EventList(wiring.Component):
                 w_addr.eq(Mux(w_bank, 0, depth)),
                 w_tail.eq(-1),
             ]
-        readable = banks(w_done)
+        readable = in_use(m, w_done, released)
 
-        # Read side: three stages, each of which moves on when the next one does.
+        # Read side.
         active = Signal()
         r_bank = Signal()
-        r_tail = Signal(count_shape)
-        left = Signal(count_shape)  # entries left of this replay, less one
+        r_tail = Signal(count_shape, reset_less=True)
+        left = Signal(count_shape, reset_less=True)  # entries left of this replay, less one
         group = Signal(signed(self.groups.bit_length() + 1))  # replays left after this one, less one
         last_group = group[-1]
         bank_tail = Mux(r_bank, tails[1], tails[0])
         r_final = finals.bit_select(r_bank, 1)
 
-        read = Signal()  # the memory's output may be replaced
-        read_valid = Signal()
-        read_tags = Signal(3)  # end, last, final
-        held = Signal(ListEntry(self.words.width, self.words.index_width))
-        held_valid = Signal()
-        hold = Signal()
-        m.d.comb += [
-            hold.eq(~held_valid | self.o.ready),
-            read.eq(~read_valid | hold),
-            r_port.en.eq(read),
-            self.o.valid.eq(held_valid),
-            self.o.payload.eq(held),
-        ]
         # Block RAM is slow to answer, so its output goes straight into a register.
-        with m.If(hold):
+        m.submodules.skid = skid = Skid(self.o.payload.shape())
+        connect(m, skid.o, wiring.flipped(self.o))
+        read = skid.i.ready  # everything before the skid moves on
+        read_valid = Signal()
+        read_tags = Signal(3, reset_less=True)  # end, last, final
+        m.d.comb += r_port.en.eq(read)
+        with m.If(read):
             m.d.sync += [
-                held_valid.eq(read_valid),
-                held.eq(Cat(r_port.data, read_tags)),
+                skid.i.valid.eq(read_valid),
+                skid.i.payload.eq(Cat(r_port.data, read_tags)),
             ]
-        r_addr = Signal(addr_width)
+        r_addr = Signal(addr_width, reset_less=True)
         m.d.comb += r_port.addr.eq(r_addr)
         with m.If(read):
             m.d.sync += [

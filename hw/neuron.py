@@ -1,10 +1,12 @@
 """Neuron updates: leak, fire, reset and store, one neuron per unit and cycle."""
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from spikeloom.network import ShiftLeak, Silent, TableLeak
+from spikeloom.network import ShiftLeak, Silent, TableLeak, signed_width
+
+from .storage import delayed, storage
 
 __all__ = ["NeuronUpdate", "UpdateSignature"]
 
@@ -71,19 +73,17 @@ class NeuronUpdate(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from ``start`` to ``update.valid``: read 2, leak and bias 1 (a table 2), sum, compare, select, saturate."""
+        """Cycles from ``start`` to ``update.valid``: control 1, read 2, leak and bias 1 (a table 2), sum, compare, select, saturate."""
+        return 1 + self._latency
+
+    @property
+    def _latency(self):
+        """Cycles from reading a membrane potential to its successor."""
         return 7 + isinstance(self.core.layer.leak, TableLeak)
 
     def elaborate(self, platform):
         m = Module()
         core, layer = self.core, self.core.layer
-
-        def delayed(value, cycles=1):
-            for _ in range(cycles):
-                register = Signal(Value.cast(value).shape())
-                m.d.sync += register.eq(value)
-                value = register
-            return value
 
         # Which neurons: a counter runs through the layer once a time step.
         reading = Signal()
@@ -108,6 +108,8 @@ class NeuronUpdate(wiring.Component):
             word_last = step_last & running & left[-1] & ~self.start
         else:
             word_last = step_last & self.start
+        reading, word_last, step_final = (
+            delayed(m, signal, reset_less=False) for signal in (reading, word_last, step_final))
         r_index = Signal(self.update.index.shape())
         with m.If(reading):
             m.d.sync += r_index.eq(Mux(word_last, 0, r_index + 1))
@@ -116,16 +118,15 @@ class NeuronUpdate(wiring.Component):
             m.d.sync += first.eq(step_final)
 
         # Stage 2: potentials, thresholds and biases in registers, right behind their memories.
-        m.submodules.membranes = membranes = memory.Memory(
-            shape=core.units * layer.v_width, depth=core.update_count, init=[])
+        m.submodules.membranes = membranes = storage(core.units * layer.v_width, core.update_count)
         r_port, w_port = membranes.read_port(), membranes.write_port()
         m.d.comb += r_port.addr.eq(r_index)
-        stored = Signal(core.units * layer.v_width)
-        with m.If(delayed(first)):
+        stored = Signal(core.units * layer.v_width, reset_less=True)
+        with m.If(delayed(m, first)):
             m.d.sync += stored.eq(0)
         with m.Else():
             m.d.sync += stored.eq(r_port.data)
-        threshold, bias = self._parameters(m, r_index)
+        minus_threshold, bias = self._parameters(m, r_index)
 
         # The rest: one register after each addition, compare and choice.
         after_leak = 4 if isinstance(layer.leak, TableLeak) else 3
@@ -133,22 +134,22 @@ class NeuronUpdate(wiring.Component):
         for unit in range(core.units):
             v = stored.word_select(unit, layer.v_width).as_signed()
             leaked = self._leak(m, v, unit)
-            current = Signal(signed(self._biased_width), name=f"current_{unit}")
-            m.d.sync += current.eq(delayed(self.sums[unit]) + bias[unit])
-            current = delayed(current, after_leak - 3)
+            current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
+            m.d.sync += current.eq(delayed(m, self.sums[unit], 2) + bias[unit])
+            current = delayed(m, current, after_leak - 3)
 
-            potential = Signal(signed(core.potential_width), name=f"potential_{unit}")
+            potential = Signal(signed(core.potential_width), name=f"potential_{unit}", reset_less=True)
             m.d.sync += potential.eq(leaked + current)
-            theta = delayed(threshold[unit], after_leak - 1) if isinstance(threshold[unit], Signal) else threshold[unit]
-            above = Signal(signed(core.above_width), name=f"above_{unit}")  # potential over threshold
-            m.d.sync += above.eq(potential - theta)
-            potential = delayed(potential)
+            minus_theta = delayed(m, minus_threshold[unit], after_leak - 1)
+            above = Signal(signed(core.above_width), name=f"above_{unit}", reset_less=True)  # potential over threshold
+            m.d.sync += above.eq(potential + minus_theta)
+            potential = delayed(m, potential)
 
             fires = Signal(name=f"fires_{unit}")
             m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
             # Only below a negative threshold does subtracting it leave the range of the potential.
             kept_width = core.above_width if core.threshold.min() < 0 else core.potential_width
-            kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}")
+            kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
             if layer.reset == "subtract":
                 m.d.sync += kept.eq(Mux(fires, above, potential))
             elif layer.reset == "zero":
@@ -156,20 +157,20 @@ class NeuronUpdate(wiring.Component):
             else:
                 m.d.sync += kept.eq(potential)
 
-            saturated = Signal(signed(layer.v_width), name=f"v_{unit}")
+            saturated = Signal(signed(layer.v_width), name=f"v_{unit}", reset_less=True)
             inside = kept[layer.v_width - 1:] == kept[-1].replicate(len(kept) - layer.v_width + 1)
             limit = Cat((~kept[-1]).replicate(layer.v_width - 1), kept[-1])
             m.d.sync += saturated.eq(Mux(inside, kept[:layer.v_width], limit))
             v_next.append(saturated)
-            z_next.append(delayed(fires, 2))
+            z_next.append(delayed(m, fires, 2))
 
-        update, latency = self.update, self.latency
+        update, latency = self.update, self._latency
         w_index = Signal(update.index.shape())
         m.d.comb += [
-            update.valid.eq(delayed(reading, latency)),
-            update.last_word.eq(delayed(word_last, latency)),
-            update.final_step.eq(delayed(step_final, latency)),
-            update.first_step.eq(delayed(first, latency)),
+            update.valid.eq(delayed(m, reading, latency, reset_less=False)),
+            update.last_word.eq(delayed(m, word_last, latency)),
+            update.final_step.eq(delayed(m, step_final, latency)),
+            update.first_step.eq(delayed(m, first, latency)),
             update.index.eq(w_index),
             w_port.en.eq(update.valid),
             w_port.addr.eq(w_index),
@@ -192,10 +193,10 @@ class NeuronUpdate(wiring.Component):
     def _leak(self, m, v, unit):
         """The register that holds the leaked potential, a cycle after ``v`` (two for a table)."""
         leak, shape = self.core.layer.leak, signed(self.core.layer.v_width)
-        leaked = Signal(shape, name=f"leaked_{unit}")
+        leaked = Signal(shape, name=f"leaked_{unit}", reset_less=True)
         if isinstance(leak, TableLeak):
             level = Cat(v[:-1], ~v[-1])  # v - v_min
-            rom = memory.Memory(shape=shape, depth=len(leak.table), init=leak.table)
+            rom = storage(shape, len(leak.table), leak.table)
             m.submodules[f"leak_{unit}"] = rom
             port = rom.read_port()
             m.d.comb += port.addr.eq(level)
@@ -207,34 +208,23 @@ class NeuronUpdate(wiring.Component):
         return leaked
 
     def _parameters(self, m, r_index):
-        """Thresholds and biases of the units: constants where all neurons share one, else from a memory."""
+        """Negated thresholds (an addition takes less logic than a subtraction) and biases of the units: constants
+        where all neurons share one, else registers behind a memory."""
         core = self.core
-        fields = []
-        if core.uniform_threshold is None:
-            fields.append((core.threshold, core.threshold_width))
-        if core.bias_width:
-            fields.append((core.bias, core.bias_width))
-        words = []
-        if fields:
-            rows = [0] * core.update_count
-            offset = 0
-            for unit in range(core.units):
-                for values, width in fields:
-                    for row in range(core.update_count):
-                        rows[row] |= (int(values[row, unit]) & ((1 << width) - 1)) << offset
-                    offset += width
-            m.submodules.parameters = rom = memory.Memory(shape=offset, depth=core.update_count, init=rows)
+        fields = {"minus_threshold": -core.threshold, "bias": core.bias}
+        shapes = {name: signed(signed_width(values.min(), values.max())) for name, values in fields.items()}
+        varying = [name for name, values in fields.items() if values.min() != values.max()]
+        parameters = {name: [C(int(values.flat[0]), shapes[name])] * core.units for name, values in fields.items()}
+        if varying:
+            layout = data.StructLayout({name: data.ArrayLayout(shapes[name], core.units) for name in varying})
+            m.submodules.parameters = rom = storage(layout, core.update_count, [
+                {name: fields[name][row].tolist() for name in varying} for row in range(core.update_count)])
             port = rom.read_port()
             m.d.comb += port.addr.eq(r_index)
-            offset = 0
-            for unit in range(core.units):
-                for number, (_, width) in enumerate(fields):
-                    register = Signal(signed(width), name=f"parameter_{number}_{unit}")
-                    m.d.sync += register.eq(port.data[offset: offset + width].as_signed())
-                    words.append(register)
-                    offset += width
-        per_unit = [words[n: n + len(fields)] for n in range(0, len(words), len(fields))] if fields else [[]] * core.units
-        threshold = [C(core.uniform_threshold, signed(core.threshold_width))] * core.units \
-            if core.uniform_threshold is not None else [own[0] for own in per_unit]
-        bias = [own[-1] for own in per_unit] if core.bias_width else [C(0, 1)] * core.units
-        return threshold, bias
+            for name in varying:
+                parameters[name] = []
+                for unit in range(core.units):
+                    register = Signal(shapes[name], name=f"{name}_{unit}", reset_less=True)
+                    m.d.sync += register.eq(port.data[name][unit])
+                    parameters[name].append(register)
+        return parameters["minus_threshold"], parameters["bias"]

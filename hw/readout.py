@@ -1,10 +1,12 @@
 """Scores of the last layer, and the winner among them."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .event import PermitSignature
 from .neuron import UpdateSignature
+from .storage import delayed, in_use, storage
 
 __all__ = ["Readout", "Result"]
 
@@ -46,7 +48,7 @@ class Readout(wiring.Component):
     Members
     -------
     update : In(UpdateSignature(core))
-    permit : Out(stream without payload)
+    permit : Out(PermitSignature())
     o : Out(stream of Result)
         ``n_out`` scores for each sample
     """
@@ -59,7 +61,7 @@ class Readout(wiring.Component):
         self.score_width = score_width
         super().__init__({
             "update": In(UpdateSignature(core)),
-            "permit": Out(stream.Signature(0)),
+            "permit": Out(PermitSignature()),
             "o": Out(stream.Signature(Result(score_width, core.layer.n_out))),
         })
 
@@ -68,42 +70,34 @@ class Readout(wiring.Component):
         n_out = self.core.layer.n_out
         update = self.update
 
-        def delayed(value, cycles=1):
-            for _ in range(cycles):
-                register = Signal(Value.cast(value).shape())
-                m.d.sync += register.eq(value)
-                value = register
-            return value
-
         # Scores: a counter per neuron in a memory that is read and written in step with the updates.
-        score = Signal(signed(self.score_width))
+        score = Signal(signed(self.score_width), reset_less=True)
         if self.count:
-            m.submodules.counts = counts = memory.Memory(
-                shape=self.score_width, depth=self.core.update_count, init=[])
+            m.submodules.counts = counts = storage(self.score_width, self.core.update_count)
             r_port, w_port = counts.read_port(), counts.write_port()
-            before = Signal(self.score_width)
-            with m.If(delayed(update.first_step)):
+            before = Signal(self.score_width, reset_less=True)
+            with m.If(delayed(m, update.first_step)):
                 m.d.sync += before.eq(0)
             with m.Else():
                 m.d.sync += before.eq(r_port.data)
             after_read = 3
-            m.d.sync += score.eq(before + delayed(update.z, 2))
+            m.d.sync += score.eq(before + delayed(m, update.z, 2))
             m.d.comb += [
                 r_port.addr.eq(update.index),
-                w_port.en.eq(delayed(update.valid, after_read)),
-                w_port.addr.eq(delayed(update.index, after_read)),
+                w_port.en.eq(delayed(m, update.valid, after_read, reset_less=False)),
+                w_port.addr.eq(delayed(m, update.index, after_read)),
                 w_port.data.eq(score),
             ]
         else:
             after_read = 1
             m.d.sync += score.eq(update.v[0])
-        scored = delayed(update.valid & update.final_step & (update.index < n_out), after_read)
-        index = delayed(update.index, after_read)
-        word_last = delayed(update.index == n_out - 1, after_read)
+        scored = delayed(m, update.valid & update.final_step & (update.index < n_out), after_read, reset_less=False)
+        index = delayed(m, update.index, after_read)
+        word_last = delayed(m, update.index == n_out - 1, after_read)
 
         # The winner so far.
-        best = Signal(signed(self.score_width))
-        winner = Signal(range(max(2, n_out)))
+        best = Signal(signed(self.score_width), reset_less=True)
+        winner = Signal(range(max(2, n_out)), reset_less=True)
         begins = Signal(init=1)
         with m.If(scored):
             m.d.sync += begins.eq(word_last)
@@ -115,24 +109,22 @@ class Readout(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=layout.size, depth=depth)
         result = data.View(layout, queue.w_data)
         m.d.comb += [
-            result.score.eq(delayed(score)),
+            result.score.eq(delayed(m, score)),
             result.winner.eq(winner),
-            result.last.eq(delayed(word_last)),
-            queue.w_en.eq(delayed(scored)),
+            result.last.eq(delayed(m, word_last)),
+            queue.w_en.eq(delayed(m, scored, reset_less=False)),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
         ]
 
         # Up to two time steps are on their way, and either may be a sample's last.
-        promised = Signal(2)
         room = Signal(init=1)
         m.d.sync += room.eq(queue.level <= depth - 2 * n_out - 8)
-        m.d.comb += self.permit.valid.eq(~promised[1] & room)
-        granted = self.permit.valid & self.permit.ready
-        finished = delayed(update.valid & update.last_word, after_read + 2)
-        with m.If(granted & ~finished):
-            m.d.sync += promised.eq(promised + 1)
-        with m.Elif(finished & ~granted):
-            m.d.sync += promised.eq(promised - 1)
+        offered = Signal()  # a permit once offered stays so until it is taken
+        granted = offered & self.permit.ready
+        finished = delayed(m, update.valid & update.last_word, after_read + 2, reset_less=False)
+        promised = in_use(m, granted, finished)
+        m.d.comb += self.permit.valid.eq(offered)
+        m.d.sync += offered.eq(~granted & (offered | (~promised[1] & room)))
         return m

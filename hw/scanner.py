@@ -1,5 +1,7 @@
 """From words of spikes to one visit per spike: the place where silence is skipped."""
 
+from itertools import combinations
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -43,14 +45,14 @@ class ScanStage(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        entry = Signal(self.i.payload.shape())
+        entry = Signal(self.i.payload.shape(), reset_less=True)
         valid = Signal()
-        pending = Signal(self.chunks)  # chunks not zero and not yet passed on
+        pending = Signal(self.chunks, reset_less=True)  # chunks not zero and not yet passed on
         lowest = Signal(self.chunks)
         only_one = Signal()
         m.d.comb += [
-            lowest.eq(pending & (-pending)[: self.chunks]),
-            only_one.eq((pending & ~lowest) == 0),
+            lowest.eq(Cat(pending[n] & ~pending[:n].any() for n in range(self.chunks))),
+            only_one.eq(~Cat(a & b for a, b in combinations(pending, 2)).any()),
             self.i.ready.eq(~valid | (self.o.ready & only_one)),
             self.o.valid.eq(valid),
         ]
@@ -65,11 +67,11 @@ class ScanStage(wiring.Component):
             self.o.payload.last.eq(entry.last),
             self.o.payload.final.eq(entry.final),
         ]
+        m.d.sync += valid.eq(self.i.valid | (valid & ~(self.o.ready & only_one)))
         with m.If(self.i.ready):
             # The memory shows its old output beside an end: it must not count as spikes.
             arriving = self.i.payload.bits & ~self.i.payload.end.replicate(len(entry.bits))
             m.d.sync += [
-                valid.eq(self.i.valid),
                 entry.eq(self.i.payload),
                 pending.eq(Cat(arriving.word_select(n, self.chunk_width).any() for n in range(self.chunks))),
             ]

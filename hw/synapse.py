@@ -1,10 +1,11 @@
 """Weight memory and accumulators: one word of weights per visit, one addition per lane and cycle."""
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .event import Visit
+from .storage import delayed, storage
 
 __all__ = ["Synapses"]
 
@@ -47,8 +48,8 @@ class Synapses(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles: address, memory, weight register, accumulator; one more to shift graded values."""
-        return 4 + self.core.i_words.graded
+        """Cycles: address, memory and its registers, weight, accumulator; one more to shift graded values."""
+        return 4 + self.core.memory_registers + self.core.i_words.graded
 
     def _decoded(self, code):
         """The weight that ``code`` stands for, as a signed value."""
@@ -69,12 +70,12 @@ class Synapses(wiring.Component):
         weight_shape = Shape.cast(range(low, high + 1))
 
         rows = core.groups * core.layer.n_in
-        m.submodules.weights = weights = memory.Memory(
-            shape=core.lanes * code_width, depth=rows, init=_packed(core.weights, code_width))
+        m.submodules.weights = weights = storage(
+            core.lanes * code_width, rows, _packed(core.weights, code_width))
         port = weights.read_port()
 
         # Address: the group's first row, and the input.
-        row = Signal(range(rows))
+        row = Signal(range(rows), reset_less=True)
         base = Signal(range(rows))
         tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
                    self.visit.last, self.visit.final)
@@ -84,40 +85,36 @@ class Synapses(wiring.Component):
                 m.d.sync += base.eq(Mux(self.visit.last, 0, base + core.layer.n_in))
         m.d.comb += port.addr.eq(row)
 
-        def delayed(value):
-            register = Signal(len(value))
-            m.d.sync += register.eq(value)
-            return register
-
-        tags = delayed(tags)   # beside the memory's address
-        tags = delayed(tags)   # beside its output
-        if core.i_words.graded:
-            shift = delayed(delayed(delayed(self.visit.shift)))
+        # The tags keep step: beside the memory's address, its output (as far as it is registered), the weights.
+        codes = delayed(m, port.data, core.memory_registers)
+        tags = delayed(m, tags, 2 + core.memory_registers, reset_less=False)
         add = tags[0]
-        tags = delayed(tags)   # beside the weights
+        tags = delayed(m, tags, reset_less=False)
 
         operands = []
         for lane in range(core.lanes):
-            weight = Signal(weight_shape, name=f"weight_{lane}")
-            code = port.data.word_select(lane, code_width)
+            weight = Signal(weight_shape, name=f"weight_{lane}", reset_less=True)
+            code = codes.word_select(lane, code_width)
             m.d.sync += weight.eq(Mux(add, self._decoded(code), 0))
             operands.append(weight)
         if core.i_words.graded:
-            tags = delayed(tags)  # beside the shifted weights
+            shift = delayed(m, self.visit.shift, 3 + core.memory_registers)
+            tags = delayed(m, tags, reset_less=False)
             for lane, weight in enumerate(operands):
-                operand = Signal(signed(core.current_width), name=f"operand_{lane}")
+                operand = Signal(signed(core.current_width), name=f"operand_{lane}", reset_less=True)
                 m.d.sync += operand.eq(weight << shift)
                 operands[lane] = operand
 
         end = tags[1]
         m.d.comb += [self.start.eq(end), self.last.eq(tags[2]), self.final.eq(tags[3])]
         sums = []
+        shape = signed(core.current_width)
         for lane, operand in enumerate(operands):
-            accumulator = Signal(signed(core.current_width), name=f"accumulator_{lane}")
+            accumulator = Signal(shape, name=f"accumulator_{lane}", reset_less=True)
             m.d.sync += accumulator.eq(accumulator + operand)
             with m.If(end):
                 m.d.sync += accumulator.eq(0)
-            sums.append((accumulator, Signal(signed(core.current_width), name=f"sum_{lane}")))
+            sums.append((accumulator, Signal(shape, name=f"sum_{lane}", reset_less=True)))
         for lane, (accumulator, register) in enumerate(sums):
             following = sums[lane + core.units][1] if lane + core.units < core.lanes else accumulator
             m.d.sync += register.eq(Mux(end, accumulator, following))

@@ -81,12 +81,15 @@ class Core:
         neurons that accumulate at once, a multiple of ``units``
     units : int
         neurons updated at once, a power of two up to 16: bits of the words that go out
+    memory_registers : int
+        registers between the weight memory and the lanes, for devices whose block RAM answers late
     """
 
     layer: Dense
     i_words: WordFormat
     lanes: int
     units: int
+    memory_registers: int = 0
 
     #: Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
     #: neuron must keep apart.
@@ -151,10 +154,6 @@ class Core:
         return signed_width(low - int(self.threshold.max()), high - int(self.threshold.min()))
 
     @cached_property
-    def threshold_width(self):
-        return signed_width(int(self.threshold.min()), int(self.threshold.max()))
-
-    @cached_property
     def bias_width(self):
         """Zero when no neuron has a bias."""
         low, high = int(self.bias.min()), int(self.bias.max())
@@ -182,12 +181,6 @@ class Core:
         """``values`` (n_out, ...) filled up to whole groups with copies of the first neuron's."""
         missing = self.groups * self.lanes - self.layer.n_out
         return np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
-
-    @property
-    def uniform_threshold(self):
-        """The threshold that all neurons share, or None."""
-        first = int(self.threshold.flat[0])
-        return first if (self.threshold == first).all() else None
 
 
 @dataclass(frozen=True)

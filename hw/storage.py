@@ -1,0 +1,40 @@
+"""Small building materials that every block uses."""
+
+from amaranth import *
+from amaranth.lib import memory
+
+__all__ = ["delayed", "in_use", "storage"]
+
+#: Memories with fewer bits than this are left to the synthesis tool, which may build them from logic; larger ones
+#: are asked to be block RAM. The compiler counts blocks by the same number.
+BLOCK_BITS = 384
+
+
+def storage(shape, depth, init=()):
+    """A memory of ``depth`` entries, in block RAM when it is large enough to be worth one."""
+    # No block reads an entry in the cycle that writes it, so synthesis need not say what that would give.
+    attrs = {"no_rw_check": 1}
+    if Shape.cast(shape).width * depth >= BLOCK_BITS:
+        attrs["ram_style"] = "block"
+    return memory.Memory(shape=shape, depth=depth, init=init, attrs=attrs)
+
+
+def delayed(m, value, cycles=1, *, reset_less=True):
+    """``value`` as it was ``cycles`` clock cycles ago. Control signals, which must fall silent at a reset, say so."""
+    value = Value.cast(value)
+    for _ in range(cycles):
+        register = Signal(value.shape(), reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+def in_use(m, taken, released):
+    """How many of two places are in use (0 to 2), when at most one is taken and one released in a cycle."""
+    used = Signal(2)
+    # Each bit is one function of four inputs; a counter with an enable would take three levels of logic.
+    m.d.sync += [
+        used[0].eq(used[0] ^ taken ^ released),
+        used[1].eq(Mux(taken == released, used[1], taken & used[0])),
+    ]
+    return used

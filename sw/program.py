@@ -13,6 +13,7 @@ import numpy as np
 from . import files
 from .errors import SpikeloomError
 from .network import Dense, GradedSpike, InputFormat, Network, signed_width
+from .target import find
 
 KIND = "program"
 VERSION = 1
@@ -225,7 +226,7 @@ class Program:
         """A `Core` for each layer, in order."""
         cores, words = [], WordFormat.of_input(self.network.input)
         for layer, placement in zip(self.network.layers, self.placements, strict=True):
-            cores.append(Core(layer, words, placement.lanes, placement.units))
+            cores.append(Core(layer, words, placement.lanes, placement.units, find(self.target).memory_registers))
             words = cores[-1].o_words
         return tuple(cores)
 

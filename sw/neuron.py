@@ -86,7 +86,7 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
 
 
 class _Scan(torch.autograd.Function):
-    # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats here.
+    # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats.
 
     @staticmethod
     def forward(ctx, current, threshold, neuron, time_steps, quantized):
@@ -121,56 +121,57 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, spikes_grad, membranes_grad):
-        # With h[t] the gradient reaching reset(U[t], z[t]), s the derivative of firing, d and r those of the
-        # reset in U (z held) and in z, λ that of the leak:
-        #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1]) · inside[t]
-        #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
-        # Everything but the recurrence itself is done for all time steps at once.
-        threshold, u, z, v = ctx.saved_tensors
+        # Back through one step, with h the gradient reaching reset(U, z), d and r the derivatives of the reset
+        # in U (z held) and in z, s that of firing, λ that of the leak:
+        #     h = (∂L/∂V[t] + λ[t]·g[t+1]) where saturation changed nothing, else 0
+        #     g[t] = h·d + (∂L/∂z[t] + h·r)·s                          the gradient reaching U[t] and I[t]
+        # Step by step rather than all at once: the few tensors of one step stay in the cache.
+        threshold, *saved = ctx.saved_tensors
         neuron = ctx.neuron
-        slope = _firing_slope(neuron, u, threshold)  # s
-        direct = torch.eq(z, 0, out=torch.empty_like(z)) if neuron.reset == "zero" else None  # d, where not 1
-        through = torch.ones(()).to(u) if direct is None else direct
-        if slope is not None and not neuron.detach_reset:
-            if neuron.reset == "subtract":
-                through = torch.addcmul(through, slope, threshold, value=-1)
-            elif neuron.reset == "zero" and isinstance(neuron.fire, Spike):
-                through = torch.addcmul(through, slope, u, value=-1)
-        inside = torch.ones(()).to(u)
-        if ctx.quantized:
-            kept = torch.addcmul(u, z, threshold, value=-1) if neuron.reset == "subtract" else (
-                u if direct is None else u * direct)
-            inside = torch.eq(kept, v, out=torch.empty_like(v))  # saturation left it as it was
-        through = (through * inside).expand_as(u)
-        leak = _leak_slope(neuron, v)
-
-        g = torch.zeros_like(u) if slope is None or spikes_grad is None else spikes_grad * slope
-        if membranes_grad is not None:
-            g.addcmul_(membranes_grad, through)
-        constant_leak = isinstance(leak, float)
-        back = through if constant_leak else through * leak
-        g_of = g.unbind()
-        for t in range(len(g) - 2, -1, -1):
-            g_of[t].addcmul_(back[t], g_of[t + 1], value=leak if constant_leak else 1)
-
-        threshold_grad = None
-        if ctx.needs_input_grad[1]:
-            h = torch.empty_like(g)
-            h[-1] = 0
-            torch.mul(g[1:], leak if constant_leak else leak[:-1], out=h[:-1])
-            if membranes_grad is not None:
-                h += membranes_grad
-            h *= inside
-            spiked = g - (h if direct is None else h * direct)  # the part of g that went through firing
-            if isinstance(neuron.fire, GradedSpike):
-                spiked *= u / threshold  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
-            if neuron.reset == "subtract":
-                spiked.addcmul_(h, z)
-            threshold_grad = -spiked.sum((0, 1))
-        current_grad = None
-        if ctx.needs_input_grad[0]:
-            current_grad = g.sum(0, keepdim=True) if ctx.constant else g
-        return current_grad, threshold_grad, None, None, None
+        slope, leak_slope = _firing_slope(neuron, threshold), _leak_slope(neuron, threshold)
+        steps = list(zip(*(tensor.unbind() for tensor in saved), strict=True))
+        into_z, into_v = (grad if grad is None else grad.unbind() for grad in (spikes_grad, membranes_grad))
+        current_grad = saved[0].new_zeros(1 if ctx.constant else len(steps), *saved[0].shape[1:])
+        threshold_sum = torch.zeros_like(saved[0][0]) if ctx.needs_input_grad[1] else None
+        g, scratch = torch.zeros_like(saved[0][0]), torch.empty_like(saved[0][0])
+        for t in range(len(steps) - 1, -1, -1):
+            u, z, v = steps[t]
+            h = g.mul_(leak_slope(v))
+            if into_v is not None:
+                h.add_(into_v[t])
+            direct = torch.eq(z, 0, out=torch.empty_like(z)) if neuron.reset == "zero" else None
+            if ctx.quantized:
+                if neuron.reset == "subtract":
+                    kept = torch.addcmul(u, z, threshold, value=-1, out=scratch)
+                else:
+                    kept = u if direct is None else torch.mul(u, direct, out=scratch)
+                h.mul_(torch.eq(kept, v, out=scratch))
+            fired = None
+            if slope is not None:
+                fired = slope(u)  # becomes the part of g that goes through firing
+                if neuron.reset == "subtract" and not neuron.detach_reset:
+                    into = torch.mul(h, threshold, out=scratch).neg_()
+                elif neuron.reset == "zero" and not neuron.detach_reset and isinstance(neuron.fire, Spike):
+                    into = torch.mul(h, u, out=scratch).neg_()
+                else:
+                    into = scratch.zero_()
+                if into_z is not None:
+                    into.add_(into_z[t])
+                fired.mul_(into)
+            if threshold_sum is not None:
+                if neuron.reset == "subtract":
+                    threshold_sum.addcmul_(h, z)
+                if isinstance(neuron.fire, GradedSpike):
+                    threshold_sum.addcmul_(fired, u / threshold)  # z ~ U/θ: ∂z/∂θ = −(U/θ)·∂z/∂U
+                elif fired is not None:
+                    threshold_sum.add_(fired)
+            if direct is not None:
+                h.mul_(direct)
+            if fired is not None:
+                h.add_(fired)
+            current_grad[0 if ctx.constant else t].add_(g)
+        threshold_grad = None if threshold_sum is None else -threshold_sum.sum(0)
+        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None
 
 
 def _leak(leak, neuron, quantized, like):
@@ -195,22 +196,22 @@ def _leak(leak, neuron, quantized, like):
     return lambda v, i, out: torch.add(v, i, out=out)
 
 
-def _leak_slope(neuron, v):
-    """The derivative of the leak: a float, or like ``v`` (of a table: the slope to the next entry)."""
-    if isinstance(neuron.leak, ShiftLeak):
-        return 1 - 2.0**-neuron.leak.shift
+def _leak_slope(neuron, like):
+    """A function of v: the derivative of the leak (of a table, to the next entry), like v or a number."""
     if isinstance(neuron.leak, TableLeak):
-        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=v.dtype, device=v.device))
-        return slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
-    return 1.0
+        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=like.dtype, device=like.device))
+        return lambda v: slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
+    constant = 1 - 2.0**-neuron.leak.shift if isinstance(neuron.leak, ShiftLeak) else 1.0
+    return lambda v: constant
 
 
-def _firing_slope(neuron, u, threshold):
-    """The derivative of firing in ``u``, of its shape; None where nothing fires."""
+def _firing_slope(neuron, threshold):
+    """A function of u: the derivative of firing, a new tensor like u; None where nothing fires."""
     if isinstance(neuron.fire, Silent):
         return None
     if isinstance(neuron.fire, GradedSpike):
-        ratio = u / threshold
-        return ((ratio >= neuron.fire.low) & (ratio < neuron.fire.high + 1)) / threshold
+        low, high = neuron.fire.low * threshold, (neuron.fire.high + 1) * threshold
+        return lambda u: ((u >= low) & (u < high)) / threshold
     per = 1 / threshold.abs().clamp(min=1)
-    return neuron.surrogate(torch.addcmul(-threshold * per, u, per)).mul_(per)
+    offset = -threshold * per
+    return lambda u: neuron.surrogate(torch.addcmul(offset, u, per)).mul_(per)

@@ -29,7 +29,8 @@ class ATan(_Surrogate):
 
     def __call__(self, x):
         # As 1 / (2/α + 2/α·(π/2·α)²·x²): one operation and a reciprocal.
-        return torch.addcmul(x.new_tensor(2 / self.alpha), x, x, value=math.pi**2 / 2 * self.alpha).reciprocal_()
+        one = x.new_tensor(2 / self.alpha)
+        return torch.addcmul(one, x, x, value=math.pi**2 / 2 * self.alpha).reciprocal_()
 
 
 @dataclass(frozen=True)

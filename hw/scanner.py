@@ -108,18 +108,14 @@ class Scanner(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        source, width, index_width = self.i, self.words.width, self.words.index_width
+        source, width, index_width = wiring.flipped(self.i), self.words.width, self.words.index_width
         while width > 1:
             chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
             stage = ScanStage(-(-width // chunk_width), chunk_width, index_width)
             m.submodules[f"stage_{width}"] = stage
-            padded = stage.i.payload
             m.d.comb += [
-                padded.bits.eq(source.payload.bits),
-                padded.index.eq(source.payload.index),
-                padded.end.eq(source.payload.end),
-                padded.last.eq(source.payload.last),
-                padded.final.eq(source.payload.final),
+                # Field by field: a stage may be a few bits wider than what comes in.
+                *(stage.i.payload[name].eq(source.payload[name]) for name, _ in stage.i.payload.shape()),
                 stage.i.valid.eq(source.valid),
                 source.ready.eq(stage.i.ready),
             ]

@@ -3,11 +3,9 @@
 from amaranth import *
 from amaranth.lib import memory
 
-__all__ = ["delayed", "in_use", "storage"]
+from spikeloom.program import BLOCK_BITS
 
-#: Memories with fewer bits than this are left to the synthesis tool, which may build them from logic; larger ones
-#: are asked to be block RAM. The compiler counts blocks by the same number.
-BLOCK_BITS = 384
+__all__ = ["delayed", "in_use", "storage"]
 
 
 def storage(shape, depth, init=()):

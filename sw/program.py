@@ -12,11 +12,15 @@ import numpy as np
 
 from . import files
 from .errors import SpikeloomError
-from .network import Dense, GradedSpike, InputFormat, Network, signed_width
+from .network import Dense, GradedSpike, InputFormat, Network, TableLeak, signed_width
 from .target import find
 
 KIND = "program"
 VERSION = 1
+
+#: Memories with fewer bits than this are left to the synthesis tool, which may build them from logic; larger ones
+#: are asked to be block RAM.
+BLOCK_BITS = 384
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,23 @@ class Core:
     def update_count(self):
         """Updates in one time step: words of the membrane memory, padding included."""
         return self.groups * self.updates
+
+    @property
+    def memories(self):
+        """The core's memories: name to (entries, bits)."""
+        layer, words = self.layer, self.i_words
+        varying = [values for values in (self.threshold, self.bias) if values.min() != values.max()]
+        parameter_bits = sum(signed_width(int(v.min()), int(v.max())) for v in varying) * self.units
+        memories = {
+            "events": (2 << (words.count - 1).bit_length(), words.width + words.index_width),
+            "weights": (self.groups * layer.n_in, self.lanes * layer.weight_format.width),
+            "membranes": (self.update_count, self.units * layer.v_width),
+        }
+        if parameter_bits:
+            memories["parameters"] = (self.update_count, parameter_bits)
+        if isinstance(layer.leak, TableLeak):
+            memories |= {f"leak_{unit}": (2**layer.v_width, layer.v_width) for unit in range(self.units)}
+        return memories
 
     # Widths (bits) ------------------------------------------------------------------------------
 

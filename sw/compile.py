@@ -1,0 +1,243 @@
+"""From a `Network` to a `Program`: how many lanes and update units each layer gets on a target.
+
+A layer's time step takes ``groups · max(events + 1, pace)`` cycles, and the array works at the rate of its slowest
+layer. So the compiler looks for the lowest such rate that the device can hold, then gives every layer the cheapest
+placement that keeps up with it. What decides is the activity: the events per time step that each layer was seen to
+receive.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import SpikeloomError
+from .network import GradedSpike, ShiftLeak
+from .program import BLOCK_BITS, Core, Placement, Program, WordFormat
+from .target import TARGETS, find
+
+#: The activity assumed where none was measured: this share of a layer's inputs per time step.
+DEFAULT_ACTIVITY = 0.1
+
+#: Share of a device's logic that routing can be expected to cope with.
+USABLE_LOGIC = 0.85
+
+#: Logic around the cores: the link, the read-out and its queue.
+FIXED_LUTS = 300
+
+UNITS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one placement of one layer would take: cycles of a time step, look-up tables, block RAMs."""
+
+    placement: Placement
+    cycles: float
+    luts: int
+    blocks: int
+
+
+def step_cycles(core, events):
+    """Cycles of one time step with so many input events (for graded values: set bits), when nothing else stalls it."""
+    return core.groups * max(events + 1, core.pace)
+
+
+def estimate_luts(core, target):
+    """Look-up tables of a core, from its widths; measured designs lie within a fifth of it."""
+    layer = core.layer
+    lane = 2 * core.current_width
+    if core.i_words.graded:
+        lane += core.current_width + core.i_words.width
+    if target.family == "ecp5":
+        lane += 4  # each carry chain is entered and left through a cell of its own
+    if target.family == "ice40":
+        lane += layer.weight_format.width  # a register without logic still takes a cell
+    unit = core.current_width + 2 * core.potential_width + core.above_width + 2 * layer.v_width + 10
+    unit += 2 * layer.v_width if isinstance(layer.leak, ShiftLeak) else 0
+    unit += 25 if target.family == "ice40" else 0  # likewise the pipeline's registers
+    control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
+    return round(core.lanes * lane + core.units * unit + control)
+
+
+def estimate_blocks(core, target):
+    """Block RAMs of a core."""
+    return sum(target.blocks_for(entries, bits) for entries, bits in core.memories.values()
+               if entries * bits >= BLOCK_BITS)
+
+
+def estimates(layer, i_words, target, events, *, last):
+    """Every `Estimate` worth considering for a layer: for each number of groups, each number of update units."""
+    found = {}
+    for groups in range(1, layer.n_out + 1):
+        for units in UNITS[:1] if last else UNITS:
+            lanes = -(-layer.n_out // groups)
+            lanes = -(-lanes // units) * units
+            if (lanes, units) in found or lanes // units > 1024:
+                continue
+            core = Core(layer, i_words, lanes, units, target.memory_registers)
+            found[lanes, units] = Estimate(Placement(lanes, units), step_cycles(core, events),
+                                           estimate_luts(core, target), estimate_blocks(core, target))
+    return list(found.values())
+
+
+def _cheapest(candidates, target):
+    return min(candidates, key=lambda e: (e.luts / target.luts + e.blocks / target.blocks, e.cycles))
+
+
+def _options(network, target, activity):
+    """The `estimates` of each layer. Its input words depend on the layer before; four bits stand for them all."""
+    words = [WordFormat.of_input(network.input), *(WordFormat(layer.n_out, 4) for layer in network.layers[:-1])]
+    return [estimates(layer, i_words, target, events, last=layer is network.layers[-1])
+            for layer, i_words, events in zip(network.layers, words, activity, strict=True)]
+
+
+def choose(network, target, activity):
+    """A `Placement` for each layer, or None when even the smallest does not fit."""
+    options = _options(network, target, activity)
+    luts = USABLE_LOGIC * target.luts - FIXED_LUTS
+    blocks = target.blocks - 1  # the read-out's queue
+    for cycles in sorted({estimate.cycles for option in options for estimate in option}):
+        fast = [[estimate for estimate in option if estimate.cycles <= cycles] for option in options]
+        if all(fast):
+            chosen = [_cheapest(option, target) for option in fast]
+            if sum(e.luts for e in chosen) <= luts and sum(e.blocks for e in chosen) <= blocks:
+                return [estimate.placement for estimate in chosen]
+    return None
+
+
+def _smallest(network, target, activity):
+    """Look-up tables and block RAMs of the smallest placement there is, for the message that it is too large."""
+    options = _options(network, target, activity)
+    return (FIXED_LUTS + sum(min(estimate.luts for estimate in option) for option in options),
+            1 + sum(min(estimate.blocks for estimate in option) for option in options))
+
+
+def check_supported(network):
+    """Raise `SpikeloomError` for what has a meaning but no gateware yet."""
+    for layer in network.layers:
+        if isinstance(layer.fire, GradedSpike):
+            raise SpikeloomError(f"Layer {layer.name}: graded spikes run in the reference, not yet in gateware")
+
+
+def check_activity(network, activity):
+    """The events per time step of each layer's input: given, as the network's notes have it, or assumed."""
+    if activity is None:
+        activity = network.notes.get("activity")
+    if activity is None:
+        activity = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
+    if len(activity) != len(network.layers) or not all(0 <= float(events) for events in activity):
+        raise SpikeloomError(f"Activity must be {len(network.layers)} numbers of events per time step, not {activity}")
+    return [float(events) for events in activity]
+
+
+def compile(network, target_name, *, activity=None, placements=None):
+    """Place ``network`` on a target.
+
+    Parameters
+    ----------
+    network : Network
+    target_name : str
+        one of `target.TARGETS`
+    activity : list of float, optional
+        mean events per time step at each layer's input; default: ``network.notes["activity"]``, else a tenth of
+        the inputs
+    placements : list of Placement, optional
+        use these instead of looking for the best
+
+    Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
+    does not fit, saying by how much and what would hold it.
+    """
+    target = find(target_name)
+    check_supported(network)
+    activity = check_activity(network, activity)
+    if placements is None:
+        placements = choose(network, target, activity)
+    if placements is None:
+        luts, blocks = _smallest(network, target, activity)
+        fits = [name for name, other in TARGETS.items() if choose(network, other, activity)]
+        raise SpikeloomError(
+            f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
+            f"{round(USABLE_LOGIC * target.luts)} usable and {blocks} block RAMs of {target.blocks}; "
+            + (f"it fits {', '.join(fits)}" if fits else "no target we know holds it"))
+    program = Program(network, target.name, placements)
+    return Program(network, target.name, placements, describe(program, activity))
+
+
+def describe(program, activity):
+    """The compiler's predictions, as a program's notes keep them."""
+    target = find(program.target)
+    rows = []
+    for core, events in zip(program.cores, activity, strict=True):
+        rows.append({
+            "layer": core.layer.name, "neurons": core.layer.n_out, "lanes": core.lanes, "units": core.units,
+            "groups": core.groups, "events": round(events, 2), "cycles": round(step_cycles(core, events), 1),
+            "luts": estimate_luts(core, target), "blocks": estimate_blocks(core, target),
+            "weight_bits": core.weights.size * core.layer.weight_format.width,
+        })
+    slowest = max(rows, key=lambda row: row["cycles"])
+    return {"activity": activity, "layers": rows, "bottleneck": slowest["layer"],
+            "cycles_per_time_step": slowest["cycles"],
+            "cycles_per_sample": predict(program, np.tile(activity, (program.network.time_steps, 1)))}
+
+
+def table(program):
+    """The placement as text: a line for each layer, the bottleneck marked."""
+    columns = ("layer", "neurons", "lanes", "units", "groups", "events", "cycles", "luts", "blocks")
+    titles = ("layer", "neurons", "lanes", "units", "groups", "events/step", "cycles/step", "LUTs", "block RAMs")
+    rows = [titles] + [tuple(str(row[column]) for column in columns) for row in program.notes["layers"]]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) if n == 0 else cell.rjust(width)
+                       for n, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    for number, row in enumerate(program.notes["layers"], 1):
+        if row["layer"] == program.notes["bottleneck"]:
+            lines[number] += "  <- bottleneck"
+    notes = program.notes
+    lines.append(f"{program.target}: {notes['cycles_per_time_step']} cycles per time step in the steady state, "
+                 f"{notes['cycles_per_sample']} for one sample of {program.network.time_steps} time steps (predicted)")
+    return "\n".join(lines)
+
+
+def predict(program, events):
+    """Clock cycles from the first input word to the last score.
+
+    Parameters
+    ----------
+    events : array (time steps, layers)
+        input events of each layer at each time step of a stream of samples; means will do
+
+    A time step moves through the pipeline under four rules: a layer replays a list once it is complete and its
+    own last replay is over; a group ends no sooner than its events or its update units allow; before its first
+    group ends, the layer behind must have a free bank; and each list has two banks.
+    """
+    cores = program.cores
+    events = np.asarray(events, float)
+    steps = len(events)
+    # Spikes share words: how many words hold so many spikes, spread evenly.
+    words = np.stack([seen if core.i_words.width == 1 or core.i_words.graded
+                      else core.i_words.count * (1 - (1 - 1 / core.i_words.count) ** seen)
+                      for core, seen in zip(cores, events.T, strict=True)], axis=1)
+    released = np.zeros((steps + 2, len(cores) + 1))  # when a layer's bank was read for the last time; two steps of lead
+    read = np.zeros(len(cores))                       # when its reader was last done
+    ended = np.full(len(cores), -1.0)                 # when its last group ended
+    arrived = -1.0
+    for t in range(steps):
+        arrived = ready = max(arrived, released[t, 0]) + max(1.0, words[t, 0])
+        for number, core in enumerate(cores):
+            seen, entries = events[t, number], words[t, number] + 1
+            group = max(seen + 1, core.pace)
+            begin = max(ready + LIST_CYCLES, ended[number] + 1)
+            permit = released[t, number + 1] + PERMIT_CYCLES if t >= 2 else 0.0
+            first = max(begin + seen, ended[number] + core.pace if t else 0.0, permit)
+            ended[number] = first + (core.groups - 1) * group
+            ahead = READ_AHEAD * (seen + 1) / entries  # visits that the entries in flight amount to
+            read[number] = max(max(ready + 4, read[number] + 1) + core.groups * entries, ended[number] - ahead)
+            released[t + 2, number] = read[number]
+            ready = ended[number] + UPDATE_CYCLES + core.memory_registers + core.updates
+        released[t + 2, len(cores)] = ready
+    return round(float(ready + SCORE_CYCLES))
+
+
+#: Pipeline delays, fitted to simulations of ten designs, of the blocks in `spikeloom.hw`, in cycles: from a list's last word to the first visit, from a bank
+#: read to its next permit seen, from a group's end to its last spike word (less one cycle per update), and from there
+#: to the last score. Entries that a list's reader may be ahead of the visits.
+LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD = 7, 3, 10, 8, 7

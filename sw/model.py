@@ -74,7 +74,7 @@ class SpikingDense(nn.Module):
         return (self.weight_quantizer(self.weight), self.threshold_quantizer(self.threshold),
                 self.bias_quantizer(self.bias))
 
-    def forward(self, z, *, time_steps=None, quantized=True):
+    def forward(self, z, *, time_steps=None, quantized=True, record=True):
         """Spikes and membranes (time steps, batch, n_out) for inputs (time steps, batch, n_in).
 
         Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their matrix product
@@ -82,7 +82,7 @@ class SpikingDense(nn.Module):
         """
         weight, threshold, bias = self.integers() if quantized else (self.weight, self.threshold, self.bias)
         current = nn.functional.linear(z, weight, bias)  # (time steps or 1, batch, n_out), one matrix product
-        return scan(current, threshold, self.neuron, time_steps=time_steps, quantized=quantized)
+        return scan(current, threshold, self.neuron, time_steps=time_steps, quantized=quantized, record=record)
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense`)."""
@@ -109,18 +109,21 @@ class SpikingNetwork(nn.Module):
         self.input, self.time_steps, self.readout = input, time_steps, readout
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x, *, quantized=True):
+    def forward(self, x, *, quantized=True, record=False):
         """Spikes and membranes of each layer, two lists of tensors (time steps, batch, n_out).
+
+        Membranes of all but the last layer are None unless ``record``.
 
         ``x``: (batch, time steps, n_in), numeric. A time axis made by ``expand`` (stride 0) is known to be
         constant, and the first layer's matrix product is then done once.
         """
         time_steps = x.shape[1]
         z = x[:, :1] if x.stride(1) == 0 else x
-        z = z.transpose(0, 1).float()
+        z = z.transpose(0, 1).contiguous().float()
         spikes, membranes = [], []
         for layer in self.layers:
-            z, v = layer(z, time_steps=time_steps, quantized=quantized)
+            z, v = layer(z, time_steps=time_steps, quantized=quantized,
+                         record=record or layer is self.layers[-1])
             spikes.append(z)
             membranes.append(v)
         return spikes, membranes
@@ -181,7 +184,7 @@ def run(network, inputs, *, device=None, batch=None):
     with torch.no_grad(), exact_products():
         for start in range(0, samples, batch):
             chunk = torch.from_numpy(inputs[start:start + batch, :1 if constant else None]).to(device)
-            outputs = model(chunk.expand(-1, steps, -1) if constant else chunk)
+            outputs = model(chunk.expand(-1, steps, -1) if constant else chunk, record=True)
             for arrays, tensors in zip((spikes, membranes), outputs, strict=True):
                 for array, tensor in zip(arrays, tensors, strict=True):
                     array[start:start + batch] = tensor.transpose(0, 1).cpu().numpy()

@@ -8,6 +8,7 @@ for membrane (all values stay below 2^24: `spikeloom.network` checks it).
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -59,7 +60,7 @@ class Neuron:
         return 2 ** (self.v_width - 1) - 1
 
 
-def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
+def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=True):
     """Run a layer's neurons over all time steps, from a potential of zero.
 
     Parameters
@@ -73,6 +74,8 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
         needed only for a current that is constant in time
     quantized : bool
         False leaves out the rounding of leaks and the saturation of stored potentials, for a float baseline
+    record : bool
+        False leaves out the membranes (None), where nobody looks at them
 
     Returns
     -------
@@ -82,22 +85,24 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True):
     Gradients reach current and threshold: a spike's is the surrogate, a leak's rounding and the floor of a
     graded spike are passed straight through, and saturation passes gradient only inside the stored range.
     """
-    return _Scan.apply(current, threshold, neuron, time_steps or current.shape[0], quantized)
+    spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps or current.shape[0], quantized, record)
+    return spikes, membranes[0] if record else None
 
 
 class _Scan(torch.autograd.Function):
     # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats.
 
     @staticmethod
-    def forward(ctx, current, threshold, neuron, time_steps, quantized):
+    def forward(ctx, current, threshold, neuron, time_steps, quantized, record):
         spikes = current.new_empty(time_steps, *current.shape[1:])
-        membranes = torch.empty_like(spikes)
+        membranes = torch.empty_like(spikes if record else spikes[:1])
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         potentials = torch.empty_like(spikes if learning else spikes[:1])
         leak = _leak(neuron.leak, neuron, quantized, current)
-        i_of, u_of = (tensor.unbind() * (time_steps // len(tensor)) for tensor in (current, potentials))
+        i_of, u_of, v_of = (tensor.unbind() * (time_steps // len(tensor))
+                            for tensor in (current, potentials, membranes))
         v = torch.zeros_like(spikes[0])
-        for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), membranes.unbind(), strict=True):
+        for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), v_of, strict=True):
             leak(v, i, out=u)
             v = v_next
             if isinstance(neuron.fire, Silent):
@@ -114,64 +119,97 @@ class _Scan(torch.autograd.Function):
                 v.copy_(u)
             if quantized:
                 v.clamp_(neuron.v_min, neuron.v_max)
-        ctx.save_for_backward(threshold, potentials, spikes, membranes)
+        ctx.save_for_backward(threshold, potentials, spikes)
         ctx.neuron, ctx.quantized, ctx.constant = neuron, quantized, len(current) != time_steps
         ctx.set_materialize_grads(False)
-        return spikes, membranes
+        return (spikes, membranes) if record else (spikes,)
 
     @staticmethod
-    def backward(ctx, spikes_grad, membranes_grad):
-        # Back through one step, with h the gradient reaching reset(U, z), d and r the derivatives of the reset
-        # in U (z held) and in z, s that of firing, λ that of the leak:
-        #     h = (∂L/∂V[t] + λ[t]·g[t+1]) where saturation changed nothing, else 0
-        #     g[t] = h·d + (∂L/∂z[t] + h·r)·s                          the gradient reaching U[t] and I[t]
-        # Step by step rather than all at once: the few tensors of one step stay in the cache.
-        threshold, *saved = ctx.saved_tensors
+    def backward(ctx, spikes_grad, membranes_grad=None):
+        # With h[t] the gradient reaching reset(U[t], z[t]), d and r the derivatives of the reset in U (z held)
+        # and in z, s that of firing, λ that of the leak, inside 1 where saturation changed nothing, else 0:
+        #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1])·inside[t]
+        #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
+        # Everything but the recurrence itself is done for all time steps at once.
+        threshold, u, z = ctx.saved_tensors
         neuron = ctx.neuron
-        slope, leak_slope = _firing_slope(neuron, threshold), _leak_slope(neuron, threshold)
-        steps = list(zip(*(tensor.unbind() for tensor in saved), strict=True))
-        into_z, into_v = (grad if grad is None else grad.unbind() for grad in (spikes_grad, membranes_grad))
-        current_grad = saved[0].new_zeros(1 if ctx.constant else len(steps), *saved[0].shape[1:])
-        threshold_sum = torch.zeros_like(saved[0][0]) if ctx.needs_input_grad[1] else None
-        g, scratch = torch.zeros_like(saved[0][0]), torch.empty_like(saved[0][0])
-        for t in range(len(steps) - 1, -1, -1):
-            u, z, v = steps[t]
-            h = g.mul_(leak_slope(v))
-            if into_v is not None:
-                h.add_(into_v[t])
-            direct = torch.eq(z, 0, out=torch.empty_like(z)) if neuron.reset == "zero" else None
-            if ctx.quantized:
-                if neuron.reset == "subtract":
-                    kept = torch.addcmul(u, z, threshold, value=-1, out=scratch)
-                else:
-                    kept = u if direct is None else torch.mul(u, direct, out=scratch)
-                h.mul_(torch.eq(kept, v, out=scratch))
-            fired = None
-            if slope is not None:
-                fired = slope(u)  # becomes the part of g that goes through firing
-                if neuron.reset == "subtract" and not neuron.detach_reset:
-                    into = torch.mul(h, threshold, out=scratch).neg_()
-                elif neuron.reset == "zero" and not neuron.detach_reset and isinstance(neuron.fire, Spike):
-                    into = torch.mul(h, u, out=scratch).neg_()
-                else:
-                    into = scratch.zero_()
-                if into_z is not None:
-                    into.add_(into_z[t])
-                fired.mul_(into)
-            if threshold_sum is not None:
-                if neuron.reset == "subtract":
-                    threshold_sum.addcmul_(h, z)
-                if isinstance(neuron.fire, GradedSpike):
-                    threshold_sum.addcmul_(fired, u / threshold)  # z ~ U/θ: ∂z/∂θ = −(U/θ)·∂z/∂U
-                elif fired is not None:
-                    threshold_sum.add_(fired)
-            if direct is not None:
-                h.mul_(direct)
-            if fired is not None:
-                h.add_(fired)
-            current_grad[0 if ctx.constant else t].add_(g)
-        threshold_grad = None if threshold_sum is None else -threshold_sum.sum(0)
-        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None
+        subtract, zero = neuron.reset == "subtract", neuron.reset == "zero"
+        spiking = isinstance(neuron.fire, Spike)
+        work = _workspace(u, 4)
+        direct = torch.eq(z, 0, out=work[0]) if zero else None  # d, where it is not 1
+        if subtract:
+            v = torch.addcmul(u, z, threshold, value=-1, out=work[1])
+        else:
+            v = torch.mul(u, direct, out=work[1]) if zero else u
+        inside, stored = None, v
+        if ctx.quantized:
+            stored = torch.clamp(v, neuron.v_min, neuron.v_max, out=work[2])
+        leak = _leak_slope(neuron, stored)
+        if ctx.quantized:
+            inside = torch.eq(v, stored, out=work[1])
+        number = isinstance(leak, float)
+
+        slope = _firing_slope(neuron, u, threshold, work[2])
+        through = None  # (d + r·s)·inside, where it is not 1
+        if slope is not None and not neuron.detach_reset and (subtract or (zero and spiking)):
+            one = torch.ones((), dtype=u.dtype, device=u.device)
+            through = torch.addcmul(direct if zero else one, slope, threshold if subtract else u, value=-1,
+                                    out=work[3])
+        elif zero:
+            through = work[3].copy_(direct)
+        if inside is not None:
+            through = inside if through is None else through.mul_(inside)
+
+        g = torch.zeros_like(u) if slope is None or spikes_grad is None else spikes_grad * slope
+        if membranes_grad is not None:
+            g.add_(membranes_grad if through is None else torch.mul(membranes_grad, through, out=work[2]))
+        g_of = g.unbind()
+        for t in range(len(g) - 2, -1, -1):
+            if through is None:
+                g_of[t].add_(g_of[t + 1] * (leak if number else leak[t]))
+            elif number:
+                g_of[t].addcmul_(through[t], g_of[t + 1], value=leak)
+            else:
+                g_of[t].addcmul_(through[t] * leak[t], g_of[t + 1])
+
+        threshold_grad = None
+        if ctx.needs_input_grad[1]:
+            h = work[2]
+            torch.mul(g[1:], leak if number else leak[:-1], out=h[:-1])
+            h[-1] = 0
+            if membranes_grad is not None:
+                h.add_(membranes_grad)
+            if inside is not None:
+                h.mul_(inside)
+            # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
+            went = torch.mul(h, direct, out=work[3]) if zero else h
+            fired = torch.sub(g, went, out=work[3])
+            if isinstance(neuron.fire, GradedSpike):
+                fired.mul_(u / threshold)  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
+            if subtract:
+                fired.addcmul_(h, z)
+            threshold_grad = -fired.sum((0, 1))
+        current_grad = None
+        if ctx.needs_input_grad[0]:
+            current_grad = g.sum(0, keepdim=True) if ctx.constant else g
+        return current_grad, threshold_grad, None, None, None, None
+
+
+class _Kept(threading.local):
+    tensor = None
+
+
+_kept = _Kept()
+
+
+def _workspace(like, count):
+    """``count`` scratch tensors like ``like``. Their memory is kept from call to call, because on CPUs touching
+    fresh pages costs more than the arithmetic on them."""
+    needed = like.numel() * count
+    if _kept.tensor is None or _kept.tensor.numel() < needed or (
+            _kept.tensor.dtype, _kept.tensor.device) != (like.dtype, like.device):
+        _kept.tensor = like.new_empty(needed)
+    return _kept.tensor[:needed].view(count, *like.shape).unbind()
 
 
 def _leak(leak, neuron, quantized, like):
@@ -196,22 +234,22 @@ def _leak(leak, neuron, quantized, like):
     return lambda v, i, out: torch.add(v, i, out=out)
 
 
-def _leak_slope(neuron, like):
-    """A function of v: the derivative of the leak (of a table, to the next entry), like v or a number."""
+def _leak_slope(neuron, v):
+    """The derivative of the leak: a float, or like ``v`` (of a table: the slope to the next entry)."""
+    if isinstance(neuron.leak, ShiftLeak):
+        return 1 - 2.0**-neuron.leak.shift
     if isinstance(neuron.leak, TableLeak):
-        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=like.dtype, device=like.device))
-        return lambda v: slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
-    constant = 1 - 2.0**-neuron.leak.shift if isinstance(neuron.leak, ShiftLeak) else 1.0
-    return lambda v: constant
+        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=v.dtype, device=v.device))
+        return slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
+    return 1.0
 
 
-def _firing_slope(neuron, threshold):
-    """A function of u: the derivative of firing, a new tensor like u; None where nothing fires."""
+def _firing_slope(neuron, u, threshold, out):
+    """The derivative of firing in ``u``, of its shape, into ``out``; None where nothing fires."""
     if isinstance(neuron.fire, Silent):
         return None
     if isinstance(neuron.fire, GradedSpike):
         low, high = neuron.fire.low * threshold, (neuron.fire.high + 1) * threshold
-        return lambda u: ((u >= low) & (u < high)) / threshold
+        return torch.div((u >= low) & (u < high), threshold, out=out)
     per = 1 / threshold.abs().clamp(min=1)
-    offset = -threshold * per
-    return lambda u: neuron.surrogate(torch.addcmul(offset, u, per)).mul_(per)
+    return neuron.surrogate(torch.addcmul(-threshold * per, u, per, out=out)).mul_(per)

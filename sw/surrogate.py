@@ -1,7 +1,8 @@
 """What stands in for the derivative of the step function when a spike is differentiated.
 
 Each surrogate is a value, called on the normalised distance from the threshold, x = (U − θ) / max(|θ|, 1)
-(no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape.
+(no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape. It
+may do so in x's own memory.
 `spikeloom.neuron` divides by max(|θ|, 1) once more to get the derivative in U.
 """
 
@@ -30,7 +31,7 @@ class ATan(_Surrogate):
     def __call__(self, x):
         # As 1 / (2/α + 2/α·(π/2·α)²·x²): one operation and a reciprocal.
         one = x.new_tensor(2 / self.alpha)
-        return torch.addcmul(one, x, x, value=math.pi**2 / 2 * self.alpha).reciprocal_()
+        return torch.addcmul(one, x, x, value=math.pi**2 / 2 * self.alpha, out=x).reciprocal_()
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Sigmoid(_Surrogate):
     kind = "sigmoid"
 
     def __call__(self, x):
-        s = torch.sigmoid(x * self.alpha)
-        return s.mul(1 - s).mul_(self.alpha)
+        s = x.mul_(self.alpha).sigmoid_()
+        return torch.addcmul(s, s, s, value=-1, out=x).mul_(self.alpha)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Triangle(_Surrogate):
     kind = "triangle"
 
     def __call__(self, x):
-        return x.abs().neg_().add_(1).clamp_(min=0).mul_(self.gamma)
+        return x.abs_().neg_().add_(1).clamp_(min=0).mul_(self.gamma)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class FastSigmoid(_Surrogate):
     kind = "fast_sigmoid"
 
     def __call__(self, x):
-        return x.abs().mul_(self.beta).add_(1).square_().reciprocal_()
+        return x.abs_().mul_(self.beta).add_(1).square_().reciprocal_()
 
 
 #: By the name a configuration gives them.

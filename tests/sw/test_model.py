@@ -99,7 +99,7 @@ def test_a_constant_input_equals_its_repetition():
     results = []
     for inputs in (x.expand(-1, 6, -1), x.repeat(1, 6, 1)):
         net.zero_grad()
-        spikes, membranes = net(inputs)
+        spikes, membranes = net(inputs, record=True)
         (spikes[-1].sum() * 2 + membranes[-1].sum()).backward()
         results.append(([*spikes, *membranes], [parameter.grad.clone() for parameter in net.parameters()]))
     for one, other in zip(results[0][0], results[1][0], strict=True):

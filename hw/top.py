@@ -1,8 +1,10 @@
 """What a board carries: the array between the two pins of a UART."""
 
+import re
+
 from amaranth import *
 from amaranth.back import verilog as amaranth_verilog
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .array import Array
@@ -87,10 +89,10 @@ class WordsToBytes(wiring.Component):
 class Top(wiring.Component):
     """The array, fed and read through a UART.
 
-    In: each `EventWord` of the array as ceil(bits / 8) bytes, lowest first, time step after time step. Out: each
-    `Result` the same way, ``n_out`` of them for each sample. Bytes are not framed, so one lost on the way shifts all
-    that follow, until a reset; a host that waits for a sample's scores before it sends the next never
-    sends faster than the array takes.
+    In: each `EventWord` of the array as ceil(bits / 8) bytes, lowest first, time step after time step.
+    Out: each `Result` the same way, ``n_out`` of them for each sample. Bytes are not framed, so one lost on
+    the way shifts all that follow until a reset. A host that waits for a sample's scores before it sends the
+    next never sends faster than the array takes.
 
     Parameters
     ----------
@@ -129,6 +131,7 @@ class Top(wiring.Component):
 
 
 def verilog(component, *, name="top", header=()):
-    """``component`` as one Verilog file that is the same for the same input; ``header`` lines become comments."""
+    """``component`` as one Verilog file, the same for the same input; ``header`` lines become comments."""
     text = amaranth_verilog.convert(component, name=name, strip_internal_attrs=True)
+    text = re.sub(r'^ *\(\* src = ".*" \*\)\n', "", text, flags=re.MULTILINE)  # where our sources lie on this machine
     return "".join(f"// {line}\n" for line in header) + text

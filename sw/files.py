@@ -62,7 +62,8 @@ def load(path, kind=None, version=None):
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # NumPy would leave it open where it is damaged
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile) or HEADER not in archive.files:
                 raise SpikeloomError(f"{path}: not a Spikeloom file (it has no header)")
             arrays = {name: archive[name] for name in archive.files}
@@ -73,7 +74,7 @@ def load(path, kind=None, version=None):
         raise SpikeloomError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise SpikeloomError(f"{path}: is a folder, not a file") from None
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError,
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError, RuntimeError,
             zipfile.BadZipFile, zlib.error) as error:
         raise SpikeloomError(f"{path}: not readable as a Spikeloom file, truncated or corrupted "
                              f"({error})") from None

@@ -3,8 +3,8 @@
 All three run the same layers (fully connected, leaky by one half, reset by subtraction, ATan surrogate,
 cross-entropy of the output's spike counts, Adam) on the same random binary inputs, at the same time steps,
 batch and number of threads. Two kinds of input: ``spikes``, new at each time step, and ``constant``, the same
-at each (direct coding, as images are usually fed). Each peer is used as its own documentation does it: snnTorch
-in a loop over time steps; SpikingJelly in multi-step mode, where a constant input is repeated. Rounds are
+at each (direct coding, as images are usually fed). Each peer is used as its documentation does it: snnTorch in
+a loop over time steps; SpikingJelly in multi-step mode, where a constant input is repeated. Rounds are
 interleaved, and medians compared.
 
     python benchmarks/speed.py

@@ -53,7 +53,7 @@ class RateMSE:
 class TET:
     """(1 − λ)·mean over t of CE(o_t, y) + λ·MSE(o, φ), with o the membranes over ``scale``.
 
-    Temporal efficient training: Deng, Li, Zhang, Gu, ICLR 2022 (arXiv 2202.11946), eq. 8 to 11.
+    Temporal efficient training: Deng, Li, Zhang, Gu, ICLR 2022 (arXiv 2202.11946).
     """
 
     scale: float = 4.0
@@ -76,7 +76,7 @@ class TET:
 class MaximalMembrane:
     """Cross-entropy of each class's highest membrane potential over time.
 
-    Cramer, Stradmann, Schemmel, Zenke, "The Heidelberg spiking data sets", 2020 (arXiv 1910.07407), eq. 8.
+    Cramer, Stradmann, Schemmel, Zenke, "The Heidelberg spiking data sets", 2020 (arXiv 1910.07407).
     """
 
     scale: float = 4.0

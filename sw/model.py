@@ -82,7 +82,8 @@ class SpikingDense(nn.Module):
         """
         weight, threshold, bias = self.integers() if quantized else (self.weight, self.threshold, self.bias)
         current = nn.functional.linear(z, weight, bias)  # (time steps or 1, batch, n_out), one matrix product
-        return scan(current, threshold, self.neuron, time_steps=time_steps, quantized=quantized, record=record)
+        return scan(current, threshold, self.neuron, time_steps=time_steps, quantized=quantized,
+                    record=record)
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense`)."""

@@ -85,7 +85,8 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=
     Gradients reach current and threshold: a spike's is the surrogate, a leak's rounding and the floor of a
     graded spike are passed straight through, and saturation passes gradient only inside the stored range.
     """
-    spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps or current.shape[0], quantized, record)
+    time_steps = time_steps or len(current)
+    spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps, quantized, record)
     return spikes, membranes[0] if record else None
 
 
@@ -127,7 +128,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, spikes_grad, membranes_grad=None):
         # With h[t] the gradient reaching reset(U[t], z[t]), d and r the derivatives of the reset in U (z held)
-        # and in z, s that of firing, λ that of the leak, inside 1 where saturation changed nothing, else 0:
+        # and in z, s that of firing, λ that of the leak, inside 1 where saturation changes nothing, else 0:
         #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1])·inside[t]
         #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
         # Everything but the recurrence itself is done for all time steps at once.
@@ -203,8 +204,10 @@ _kept = _Kept()
 
 
 def _workspace(like, count):
-    """``count`` scratch tensors like ``like``. Their memory is kept from call to call, because on CPUs touching
-    fresh pages costs more than the arithmetic on them."""
+    """``count`` scratch tensors like ``like``.
+
+    Their memory is kept from call to call: on CPUs, touching fresh pages costs more than the arithmetic on them.
+    """
     needed = like.numel() * count
     if _kept.tensor is None or _kept.tensor.numel() < needed or (
             _kept.tensor.dtype, _kept.tensor.device) != (like.dtype, like.device):

@@ -3,7 +3,7 @@
 ``network.notes`` then holds
 
 ``data``
-    {"dataset": name, "encoder": {"kind": kind, **fields}}, from which `spikeloom.data.samples` rebuilds inputs
+    {"dataset": name, "encoder": {"kind": kind, **fields}}: `spikeloom.data.samples` rebuilds inputs from it
 ``accuracy``
     {"float": share or null, "torch": share} on the whole test set: after the float phase, in floats; and of
     this network, in PyTorch

@@ -1,8 +1,8 @@
 """What stands in for the derivative of the step function when a spike is differentiated.
 
 Each surrogate is a value, called on the normalised distance from the threshold, x = (U − θ) / max(|θ|, 1)
-(no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape. It
-may do so in x's own memory.
+(no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape,
+which may be in x's own memory.
 `spikeloom.neuron` divides by max(|θ|, 1) once more to get the derivative in U.
 """
 
@@ -23,7 +23,7 @@ class _Surrogate:
 
 @dataclass(frozen=True)
 class ATan(_Surrogate):
-    """(α/2) / (1 + (π/2·α·x)²): Fang et al., "Deep residual learning in SNNs", NeurIPS 2021, appendix."""
+    """(α/2) / (1 + (π/2·α·x)²); with α = 2 that of Fang et al., ICCV 2021 (arXiv 2007.05785)."""
 
     alpha: float = 2.0
     kind = "atan"
@@ -36,7 +36,7 @@ class ATan(_Surrogate):
 
 @dataclass(frozen=True)
 class Sigmoid(_Surrogate):
-    """α·σ(αx)·(1 − σ(αx)): Neftci, Mostafa, Zenke, "Surrogate gradient learning in SNNs", 2019, figure 3."""
+    """α·σ(αx)·(1 − σ(αx)): Neftci, Mostafa, Zenke, IEEE Signal Processing Magazine 2019 (arXiv 1901.09948)."""
 
     alpha: float = 4.0
     kind = "sigmoid"
@@ -48,8 +48,7 @@ class Sigmoid(_Surrogate):
 
 @dataclass(frozen=True)
 class Triangle(_Surrogate):
-    """γ·max(0, 1 − |x|): Bellec et al., "Long short-term memory and learning-to-learn in networks of spiking
-    neurons", NeurIPS 2018 (arXiv 1803.09574), eq. 5."""
+    """γ·max(0, 1 − |x|): Bellec et al., NeurIPS 2018 (arXiv 1803.09574)."""
 
     gamma: float = 1.0
     kind = "triangle"
@@ -60,7 +59,7 @@ class Triangle(_Surrogate):
 
 @dataclass(frozen=True)
 class FastSigmoid(_Surrogate):
-    """1 / (1 + β·|x|)²: Zenke and Ganguli, "SuperSpike", Neural Computation 2018, eq. 9."""
+    """1 / (1 + β·|x|)²: Zenke, Ganguli, "SuperSpike", Neural Computation 2018 (arXiv 1705.11146)."""
 
     beta: float = 5.0
     kind = "fast_sigmoid"

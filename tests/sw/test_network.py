@@ -1,0 +1,261 @@
+"""Networks: every rule they are checked by, and files that are not what they should be."""
+
+import dataclasses
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import WEIGHT_FORMATS, networks
+
+from spikeloom import files, network
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import (
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    ShiftLeak,
+    TableLeak,
+    WeightFormat,
+    signed_width,
+)
+
+
+def dense(name="a", n_in=3, n_out=2, **changes):
+    fields = {"name": name, "weights": np.ones((n_out, n_in), int), "weight_format": WeightFormat("ternary", 2),
+              "threshold": np.full(n_out, 2), "bias": np.zeros(n_out, int), "v_width": 4}
+    return Dense(**fields | changes)
+
+
+def small():
+    return Network(InputFormat(3, 2), (dense("a"), dense("b", 2, 4)), 5, "membrane", {"why": "test"})
+
+
+# Rules ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: dense(name="a b"), "Layer name must be made of letters, digits and underscores, not 'a b'"),
+    (lambda: dense(weights=np.ones((2, 3))), "Layer a: weights must be integers, not float64"),
+    (lambda: dense(weights=np.ones(3, int)), "Layer a: weights must have 2 dimensions, not 1"),
+    (lambda: dense(weights=np.ones((2, 0), int)), "Layer a: weights must not be empty, but have shape (2, 0)"),
+    (lambda: dense(weights=np.array([[0, 0, 1], [0, 2, 0]])),
+     "Layer a: weight [1, 1] = 2 is not on the 2-bit ternary grid"),
+    (lambda: dense(threshold=np.full(3, 1)),
+     "Layer a: threshold must have shape (2,), one for each neuron, not (3,)"),
+    (lambda: dense(bias=np.full(2, 2**24)), "Layer a: bias must lie within ±2^24"),
+    (lambda: dense(v_width=1), "Layer a: membrane width must be between 2 and 16 bits, not 1"),
+    (lambda: dense(v_width=17), "Layer a: membrane width must be between 2 and 16 bits, not 17"),
+    (lambda: dense(reset="half"), "Layer a: reset must be one of subtract, zero, none, not 'half'"),
+    (lambda: dense(leak=TableLeak((0,) * 8)),
+     "Layer a: a leak table for 4-bit membranes must have 16 entries, not 8"),
+    (lambda: dense(leak=TableLeak((8,) * 16)), "Layer a: leak table entries must lie within -8 to 7"),
+    (lambda: dense(fire=GradedSpike(0, 3), threshold=np.array([2, 3])),
+     "Layer a: thresholds of graded spikes must be powers of two"),
+    (lambda: ShiftLeak(0), "Leak shift must be between 1 and 15, not 0"),
+    (lambda: GradedSpike(1, 3),
+     "A graded spike's range must hold 0, reach above it, and lie within -128 to 127, not 1 to 3"),
+    (lambda: WeightFormat("quaternary", 2),
+     "Weight kind must be one of binary, ternary, int, pot, not 'quaternary'"),
+    (lambda: WeightFormat("int", 9), "Width of int weights must be between 2 and 8 bits, not 9"),
+    (lambda: InputFormat(0), "Input size must be between 1 and 65536, not 0"),
+    (lambda: InputFormat(1, 9), "Input width must be between 1 and 8 bits, not 9"),
+    (lambda: Network(InputFormat(3), (), 1), "A network must have at least one layer"),
+    (lambda: Network(InputFormat(3), (dense(),), 0), "Time steps must be between 1 and 65535, not 0"),
+    (lambda: Network(InputFormat(3), (dense(),), 1, "loudest"),
+     "Read-out must be one of count, membrane, not 'loudest'"),
+    (lambda: Network(InputFormat(4), (dense(),), 1), "Layer a: takes 3 inputs, but the input has 4"),
+    (lambda: Network(InputFormat(3), (dense(), dense("b")), 1), "Layer b: takes 3 inputs, but layer a has 2"),
+    (lambda: Network(InputFormat(3), (dense(), dense("a", 2)), 1), "Layer names must differ, but are a, a"),
+    (lambda: Network(InputFormat(3), (dense(bias=np.full(2, 2**24 - 1)),), 1),
+     ("Layer a: potentials reach ±16777227, beyond the 2^24 that float32 holds exactly; use smaller weights "
+      "or inputs")),
+])
+def test_every_rule_has_its_line(make, message):
+    with pytest.raises(SpikeloomError) as error:
+        make()
+    assert str(error.value) == message
+
+
+def test_arrays_are_frozen_copies():
+    weights = np.ones((2, 3), np.int8)
+    layer = dense(weights=weights)
+    weights[0, 0] = 0
+    assert layer.weights[0, 0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        layer.weights[0, 0] = 0
+
+
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS, ids=str)
+def test_codes_decode_to_their_weights(weight_format):
+    values = np.unique(weight_format.values)
+    codes = weight_format.encode(values)
+    assert codes.max() < 2**weight_format.width
+    np.testing.assert_array_equal(weight_format.values[codes], values)
+    assert weight_format.bounds == (values[0], values[-1])
+
+
+def test_signed_width():
+    for width in range(2, 20):
+        low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+        assert signed_width(low, high) == signed_width(0, high) == signed_width(low, 0) == width
+        assert signed_width(low - 1, high) == signed_width(low, high + 1) == width + 1
+
+
+@given(networks())
+@settings(max_examples=50, deadline=None)
+def test_bounds_hold_and_are_reached(made):
+    for layer, (low, high) in zip(made.layers, made.input_bounds, strict=True):
+        best = np.where(layer.weights > 0, high, low)
+        worst = np.where(layer.weights > 0, low, high)
+        sums = (layer.weights * worst).sum(1), (layer.weights * best).sum(1)
+        assert layer.current_bounds(low, high) == (sums[0].min(), sums[1].max())
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def same(one, other):
+    return one.digest == other.digest and one.notes == other.notes
+
+
+@given(networks())
+@settings(max_examples=50, deadline=None)
+def test_a_network_reads_back(tmp_path_factory, made):
+    path = tmp_path_factory.mktemp("networks") / "network.npz"
+    made.save(path)
+    assert same(Network.load(path), made)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+    small().save(tmp_path / "one.npz")
+    small().save(tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_the_digest_sees_all_that_computes_and_no_more():
+    digest = small().digest
+    assert dataclasses.replace(small(), notes={}).digest == digest
+    first, second = small().layers
+    for changed in (dict(time_steps=6), dict(readout="count"), dict(input=InputFormat(3, 3)),
+                    *(dict(layers=(dataclasses.replace(first, **change), second)) for change in (
+                        dict(threshold=np.array([2, 3])), dict(bias=np.array([0, 1])), dict(v_width=5),
+                        dict(leak=ShiftLeak(1)), dict(reset="none"), dict(name="c"),
+                        dict(weights=np.array([[1, 1, 1], [1, 1, 0]]))))):
+        assert dataclasses.replace(small(), **changed).digest != digest
+
+
+def refusal(path):
+    with pytest.raises(SpikeloomError) as error:
+        Network.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    path = tmp_path / "network.npz"
+    small().save(path)
+    content = path.read_bytes()
+    for length in (0, 1, 10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        assert "truncated or corrupted" in refusal(path)
+    told = 0
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1:])
+        try:
+            loaded = Network.load(path)
+        except SpikeloomError as error:
+            assert "\n" not in str(error)
+            told += 1
+        else:
+            assert same(loaded, small())  # only where the byte means nothing, such as a time stamp
+    assert told > len(content) / 7 / 2
+
+
+def test_other_files_are_told(tmp_path):
+    path = tmp_path / "network.npz"
+    assert refusal(path).endswith("no such file")
+    assert refusal(tmp_path).endswith("is a folder, not a file")
+    np.savez(path, a=np.zeros(3))
+    assert refusal(path).endswith("not a Spikeloom file (it has no header)")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    assert "not a Spikeloom file" in refusal(tmp_path / "array.npy")
+    path.write_text("hello")
+    assert "truncated or corrupted" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.npy", "nothing")
+    assert "truncated or corrupted" in refusal(path)
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    path = tmp_path / "network.npz"
+    np.savez(path, header=np.array([{"kind": "network"}], dtype=object))
+    assert "truncated or corrupted" in refusal(path)
+
+
+def test_another_kind_or_version_is_told(tmp_path):
+    path = tmp_path / "network.npz"
+    header, arrays = small().content()
+    files.save(path, "program", 1, header, arrays)
+    assert refusal(path).endswith("holds a 'program', where a 'network' is needed")
+    files.save(path, "network", 2, header, arrays)
+    assert refusal(path).endswith("format version 2, where this Spikeloom reads version 1")
+
+
+def change_header(change):
+    def apply(header, arrays):
+        change(header)
+    return apply
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    (lambda header, arrays: header.pop("layers"), "a field is missing or of the wrong type"),
+    (lambda header, arrays: header["layers"][0].pop("reset"), "a field is missing or of the wrong type"),
+    (lambda header, arrays: header.update(layers=3), "a field is missing or of the wrong type"),
+    (lambda header, arrays: header.update(input={"size": "three"}), "a field is missing or of the wrong type"),
+    (lambda header, arrays: header["layers"][0]["leak"].update(kind="drift"), "a field is missing"),
+    (lambda header, arrays: header["layers"][0]["fire"].update(extra=1), "a field is missing"),
+    (lambda header, arrays: arrays.pop("1.bias"), "a field is missing or of the wrong type"),
+    (lambda header, arrays: arrays.update({"1.bias": np.zeros(4)}), "Layer b: bias must be integers, not float64"),
+    (lambda header, arrays: arrays.update({"0.weights": np.full((2, 3), 5, np.int16)}),
+     "Layer a: weight [0, 0] = 5 is not on the 2-bit ternary grid"),
+    (lambda header, arrays: header.update(time_steps=0), "Time steps must be between 1 and 65535, not 0"),
+    (lambda header, arrays: header["layers"][0].update(v_width=40),
+     "Layer a: membrane width must be between 2 and 16 bits, not 40"),
+])
+def test_a_wrong_field_is_told(tmp_path, harm, message):
+    header, arrays = json.loads(json.dumps(small().content()[0])), dict(small().content()[1])
+    harm(header, arrays)
+    path = tmp_path / "network.npz"
+    files.save(path, network.KIND, network.VERSION, header, arrays)
+    assert message in refusal(path)
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    files.write_text(path, "first")
+    with pytest.raises(KeyboardInterrupt), files.replacing(path, "w") as file:
+        file.write("second")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first"
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpikeloomError, match=r"network\.npz: cannot be written: "):
+        small().save(tmp_path / "file" / "network.npz")
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_headers_survive(tmp_path_factory, data):
+    notes = data.draw(st.dictionaries(st.text(), st.one_of(st.integers(-2**53, 2**53), st.text(), st.none(),
+                                                           st.floats(allow_nan=False))))
+    path = tmp_path_factory.mktemp("headers") / "network.npz"
+    dataclasses.replace(small(), notes=notes).save(path)
+    assert Network.load(path).notes == notes

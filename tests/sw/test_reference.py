@@ -1,0 +1,132 @@
+"""The reference against numbers worked out by hand, one rule of its page at a time."""
+
+import numpy as np
+import pytest
+
+from spikeloom import reference
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import (
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    NoLeak,
+    ShiftLeak,
+    Silent,
+    TableLeak,
+    WeightFormat,
+)
+
+
+def neuron(threshold=4, *, weight=1, bias=0, v_width=4, width=8, readout="count", time_steps=16, **options):
+    layer = Dense("one", np.array([[weight]]), WeightFormat("int", 8), np.array([threshold]), np.array([bias]),
+                  v_width, **options)
+    return Network(InputFormat(1, width), (layer,), time_steps, readout)
+
+
+def steps(network, *values):
+    """Spikes and membranes of a single neuron over the time steps."""
+    trace = reference.run(network, np.array(values)[None, :, None])
+    return trace.spikes[0].ravel().tolist(), trace.membranes[0].ravel().tolist()
+
+
+def test_it_integrates_fires_at_the_threshold_and_subtracts():
+    assert steps(neuron(4), 3, 1, 3, 2) == ([0, 1, 0, 1], [3, 0, 3, 1])
+
+
+def test_reset_to_zero_and_none():
+    assert steps(neuron(4, reset="zero"), 3, 3, 3) == ([0, 1, 0], [3, 0, 3])
+    assert steps(neuron(4, reset="none"), 3, 3, 0) == ([0, 1, 1], [3, 6, 6])
+
+
+def test_the_threshold_is_inclusive_and_may_be_negative():
+    assert steps(neuron(-2, weight=-1), 2, 1) == ([1, 1], [0, 1])
+    assert steps(neuron(-2, weight=-1), 3) == ([0], [-3])
+
+
+def test_bias_comes_every_step():
+    assert steps(neuron(4, bias=1), 0, 0, 0, 0, 0) == ([0, 0, 0, 1, 0], [1, 2, 3, 0, 1])
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(1, [-7, -3, -1, 0]), (2, [-7, -5, -3, -2]), (15, [-7, -6, -5, -4])])
+def test_a_shift_leak_rounds_toward_minus_infinity(shift, expected):
+    assert steps(neuron(100, weight=-1, leak=ShiftLeak(shift)), 7, 0, 0, 0)[1] == expected
+    assert steps(neuron(100, leak=ShiftLeak(1)), 7, 0, 0, 0)[1] == [7, 4, 2, 1]
+    assert steps(neuron(100, leak=ShiftLeak(15)), 7, 0, 0)[1] == [7, 7, 7]
+
+
+def test_a_table_leak_acts_before_the_first_step_too():
+    table = [0] * 16
+    table[0 + 8], table[3 + 8] = 2, -1  # zero goes to two, three to minus one
+    assert steps(neuron(100, leak=TableLeak(tuple(table))), 1, 5)[1] == [3, 4]
+
+
+def test_it_saturates_only_when_it_stores():
+    assert steps(neuron(100), 5, 5, 5) == ([0, 0, 0], [5, 7, 7])
+    assert steps(neuron(100, weight=-1), 5, 5, 5)[1] == [-5, -8, -8]
+    # U = 7 + 120 fires at 120 and only what is left, 7, is stored; a sum that had saturated could not.
+    assert steps(neuron(120), 7, 120) == ([0, 1], [7, 7])
+
+
+def test_graded_spikes():
+    network = neuron(4, fire=GradedSpike(-2, 3), weight=1)
+    assert steps(network, 3, 8, 1) == ([0, 2, 1], [3, 3, 0])
+    assert steps(network, 200) == ([3], [7])  # 200 - 12, saturated
+    negative = neuron(4, fire=GradedSpike(-2, 3), weight=-1)
+    assert steps(negative, 1, 0) == ([-1, 0], [3, 3])  # floor(-1/4) = -1
+    assert steps(negative, 100) == ([-2], [-8])
+    assert steps(neuron(4, fire=GradedSpike(-2, 3), weight=-1, reset="zero"), 1, 0) == ([-1, 0], [0, 0])
+
+
+def test_a_silent_neuron_integrates():
+    assert steps(neuron(1, fire=Silent(), readout="membrane"), 3, 3) == ([0, 0], [3, 6])
+
+
+def test_layers_see_the_spikes_of_the_same_step():
+    ternary = WeightFormat("ternary", 2)
+    first = Dense("a", np.array([[1]]), ternary, np.array([1]), np.array([0]), 4)
+    second = Dense("b", np.array([[1]]), ternary, np.array([1]), np.array([0]), 4)
+    trace = reference.run(Network(InputFormat(1), (first, second), 3), np.array([[[0], [1], [0]]]))
+    assert trace.spikes[1].ravel().tolist() == [0, 1, 0]
+
+
+def test_each_sample_starts_at_zero():
+    trace = reference.run(neuron(100), np.array([[[3], [3]], [[1], [1]]]))
+    assert trace.membranes[0][:, :, 0].tolist() == [[3, 6], [1, 2]]
+
+
+def two_classes(readout, **options):
+    layer = Dense("out", np.array([[1], [1], [-1]]), WeightFormat("ternary", 2), np.array([2, 2, 2]),
+                  np.zeros(3, int), 4, **options)
+    return Network(InputFormat(1, 2), (layer,), 4, readout)
+
+
+def test_read_out_and_ties():
+    x = np.array([[[3], [3], [0]]])
+    counted = reference.run(two_classes("count"), x)
+    assert counted.scores.tolist() == [[3, 3, 0]]
+    assert counted.winners.tolist() == [0]  # the lowest index of the highest score
+    read = reference.run(two_classes("membrane", fire=Silent(), leak=NoLeak()), x)
+    assert read.scores.tolist() == [[6, 6, -6]]
+    assert read.winners.tolist() == [0]
+
+
+@pytest.mark.parametrize(("inputs", "message"), [
+    (np.zeros((1, 1, 1)), "Inputs must be integers, not float64"),
+    (np.zeros((1, 1), int), "Inputs must have shape (samples, 1 to 16 time steps, 1), not (1, 1)"),
+    (np.zeros((1, 0, 1), int), "Inputs must have shape (samples, 1 to 16 time steps, 1), not (1, 0, 1)"),
+    (np.zeros((1, 17, 1), int), "Inputs must have shape (samples, 1 to 16 time steps, 1), not (1, 17, 1)"),
+    (np.zeros((1, 1, 2), int), "Inputs must have shape (samples, 1 to 16 time steps, 1), not (1, 1, 2)"),
+    (np.full((1, 1, 1), 256), "Inputs must lie between 0 and 255, not 256 to 256"),
+    (np.full((1, 1, 1), -1), "Inputs must lie between 0 and 255, not -1 to -1"),
+])
+def test_wrong_inputs_are_told(inputs, message):
+    with pytest.raises(SpikeloomError) as error:
+        reference.run(neuron(), inputs)
+    assert str(error.value) == message
+
+
+def test_no_samples_give_no_results():
+    trace = reference.run(neuron(), np.zeros((0, 2, 1), int))
+    assert trace.winners.shape == (0,)
+    assert trace.spikes[0].shape == (0, 2, 1)

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect
 from .array import Array
 from .uart import UARTReceiver, UARTTransmitter
 
-__all__ = ["BytesToWords", "Top", "WordsToBytes", "verilog"]
+__all__ = ["BoardTop", "BytesToWords", "Top", "WordsToBytes", "verilog"]
 
 
 def _byte_count(shape):
@@ -127,6 +127,46 @@ class Top(wiring.Component):
         connect(m, words.o, array.i)
         connect(m, array.o, results.i)
         connect(m, results.o, transmitter.i)
+        return m
+
+
+class BoardTop(wiring.Component):
+    """`Top` with the clock as a pin, and a reset of 256 cycles after configuration.
+
+    (The block RAM of iCE40 answers only some microseconds after the logic runs.)
+
+    Parameters
+    ----------
+    program : spikeloom.program.Program
+    divisor : int
+        clock cycles per bit of the UART
+    """
+
+    clk: In(1)
+    rx: In(1, init=1)
+    tx: Out(1, init=1)
+
+    def __init__(self, program, *, divisor):
+        self.program = program
+        self.divisor = divisor
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.domains.power_on = ClockDomain(reset_less=True, local=True)
+        wait = Signal(9)
+        reset = Signal(init=1)
+        with m.If(~wait[-1]):
+            m.d.power_on += wait.eq(wait + 1)
+        m.d.power_on += reset.eq(~wait[-1])
+        m.d.comb += [
+            ClockSignal("sync").eq(self.clk),
+            ClockSignal("power_on").eq(self.clk),
+            ResetSignal("sync").eq(reset),
+        ]
+        m.submodules.top = top = Top(self.program, divisor=self.divisor)
+        m.d.comb += [top.rx.eq(self.rx), self.tx.eq(top.tx)]
         return m
 
 

@@ -1,9 +1,10 @@
 """Bytes in, scores out: the top level equal to the reference, through its pins."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-
 from spikeloom import reference
 from spikeloom.hw.top import Top, verilog
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
@@ -17,7 +18,7 @@ def random_program(seed, *, i_width=1, kind=("ternary", 2), readout="count", tar
     rng = np.random.default_rng(seed)
     weight_format = WeightFormat(*kind)
     sizes, layers = (11, 12, 5), []
-    for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (n_in, n_out) in enumerate(pairwise(sizes)):
         layers.append(Dense(f"layer_{number}", rng.choice(weight_format.values, (n_out, n_in)), weight_format,
                             rng.integers(1, 5, n_out), rng.integers(-1, 2, n_out), 6, ShiftLeak(2)))
     network = Network(InputFormat(sizes[0], i_width), tuple(layers), 3, readout)

@@ -7,7 +7,6 @@ import re
 import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
-
 from spikeloom.hw.uart import UARTReceiver, UARTTransmitter
 
 

@@ -1,0 +1,134 @@
+"""Bitstreams: one real build for each family, and what cannot be built."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from spikeloom import boards, tools
+from spikeloom.boards import flow
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
+from spikeloom.program import Placement, Program
+from spikeloom.target import TARGETS
+
+
+def program(target, n_in=8, hidden=6, lanes=2, seed=0):
+    rng = np.random.default_rng(seed)
+    ternary = WeightFormat("ternary", 2)
+
+    def layer(name, n_in, n_out):
+        return Dense(name, rng.integers(-1, 2, (n_out, n_in)), ternary, np.full(n_out, 2), np.zeros(n_out, int), 4,
+                     ShiftLeak(2))
+
+    network = Network(InputFormat(n_in), (layer("hidden", n_in, hidden), layer("output", hidden, 3)), 4)
+    return Program(network, target, [Placement(lanes, 1), Placement(3, 1)])
+
+
+def test_every_board_is_a_target_and_runs_at_its_oscillator():
+    assert set(boards.BOARDS) == set(TARGETS)
+    for name, board in boards.BOARDS.items():
+        assert board.device.family == TARGETS[name].family
+        assert board.oscillator == TARGETS[name].oscillator
+        assert set(board.pins) == {"clk", "rx", "tx"}
+
+
+def test_constraints_are_those_of_the_board():
+    def text(name):
+        board = boards.find(name)
+        return flow.constraints(board.pins, board.device)
+
+    assert text("icebreaker") == "set_io clk 35\nset_io -pullup yes rx 6\nset_io -pullup yes tx 9\n"
+    assert 'LOCATE COMP "rx" SITE "M1";\nIOBUF PORT "rx" IO_TYPE=LVCMOS33;\n' in text("ulx3s-85f")
+    assert 'IO_LOC "tx" 17;\nIO_PORT "tx" PULL_MODE=UP IO_TYPE=LVCMOS33;\n' in text("tang_nano_9k")
+
+
+@pytest.fixture(scope="module")
+def icebreaker(tmp_path_factory):
+    folder, said = tmp_path_factory.mktemp("icebreaker"), []
+    return program("icebreaker"), folder, boards.build(program("icebreaker"), "icebreaker", folder,
+                                                       progress=said.append), said
+
+
+def test_icebreaker(icebreaker):
+    made, folder, report, said = icebreaker
+    assert sorted(path.name for path in folder.iterdir()) == ["build.json", "icebreaker.bin", "top.pins", "top.v"]
+    assert (folder / "icebreaker.bin").stat().st_size > 100_000
+    assert report.program == made.digest and not report.reused
+    assert report.clock >= report.target_clock == 12.0
+    assert (report.logic_available, report.blocks_available) == (5280, 30)
+    assert sum(report.layers.values()) == report.luts <= report.logic_used
+    assert set(report.layers) == {"", "hidden", "output"} and min(report.layers.values()) > 50
+    assert boards.BuildReport.load(folder) == report
+    assert any("synthesis" in line for line in said)
+    assert str(folder) not in (folder / "build.json").read_text()
+    assert made.digest in (folder / "top.v").read_text().splitlines()[0]
+
+
+def test_a_finished_build_is_reused_unless_something_changed(icebreaker, monkeypatch):
+    made, folder, report, _ = icebreaker
+    again = boards.build(made, "icebreaker", folder)
+    assert again.reused and again.bitstream_digest == report.bitstream_digest
+    monkeypatch.setattr(flow, "synthesize", lambda *args, **options: pytest.fail("built again"))
+    with pytest.raises(pytest.fail.Exception, match="built again"):
+        boards.build(made, "icebreaker", folder, seed=2)
+    with pytest.raises(pytest.fail.Exception, match="built again"):
+        boards.build(program("icebreaker", seed=1), "icebreaker", folder)
+    bitstream = folder / report.bitstream
+    content = bitstream.read_bytes()
+    bitstream.write_bytes(content[:-1])
+    with pytest.raises(pytest.fail.Exception, match="built again"):
+        boards.build(made, "icebreaker", folder)
+    bitstream.write_bytes(content)
+    assert boards.build(made, "icebreaker", folder).reused
+
+
+@pytest.mark.parametrize("name", ["ulx3s-25f", "tang_nano_9k"])
+def test_other_families(name, tmp_path):
+    report = boards.build(program(name), name, tmp_path)
+    assert report.clock >= report.target_clock
+    assert (tmp_path / report.bitstream).stat().st_size > 100_000
+
+
+def test_too_large_a_design_says_by_how_much(tmp_path):
+    with pytest.raises(SpikeloomError, match=r"^iCE40UP5K SG48 is too small: .*\d+ block RAMs of 30 \(\d+ too many\)$"):
+        boards.build(program("icebreaker", n_in=512, hidden=128, lanes=4), "icebreaker", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"board": "spartan"}, "Board must be one of icebreaker, hx8k, ulx3s-25f, ulx3s-85f, tang_nano_9k, not 'spartan'"),
+    ({"board": "hx8k"}, "Board hx8k cannot carry a program compiled for icebreaker"),
+    ({"clock": 40.0}, "Clock of icebreaker must be its oscillator's 12 MHz, not 40"),
+    ({"baud": 9_000_000}, "Baud rate 9000000 cannot be made from 12 MHz: it must divide it to within 2 %, "
+                          "by 4 or more"),
+])
+def test_mistakes(options, message, tmp_path):
+    with pytest.raises(SpikeloomError, match=f"^{re.escape(message)}$"):
+        boards.build(program("icebreaker"), **{"board": "icebreaker", "out_dir": tmp_path, **options})
+
+
+def test_a_clock_that_routing_misses_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(flow, "synthesize", lambda *args, **options: flow.Netlist(tmp_path, {}, 1, 1, {}))
+    monkeypatch.setattr(flow, "place_and_route", lambda *args, **options: flow.Routed(11.5))
+    with pytest.raises(SpikeloomError, match=re.escape("Board icebreaker runs at 12 MHz, but the routed design only "
+                                                       "reaches 11.5 MHz: try another seed")):
+        boards.build(program("icebreaker"), "icebreaker", tmp_path)
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    path = tmp_path / "build.json"
+    with pytest.raises(SpikeloomError, match="No such file"):
+        boards.BuildReport.load(tmp_path)
+    for text, message in [("{", "not a build report, truncated or corrupted"),
+                          ("[]", "not a build report of version 1"),
+                          (json.dumps({"kind": "build", "version": 2}), "not a build report of version 1"),
+                          (json.dumps({"kind": "build", "version": 1}), "a field is missing")]:
+        path.write_text(text)
+        with pytest.raises(SpikeloomError, match=message):
+            boards.BuildReport.load(tmp_path)
+
+
+def test_tools_of_every_family_are_known():
+    for family in flow.FAMILIES.values():
+        assert set(family.tools) <= set(tools.NAMES)

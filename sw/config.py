@@ -85,6 +85,9 @@ class Training:
         times the span of their grid, thresholds and biases times the layer's initial threshold
     schedule : "cosine" (to zero over each phase) or "constant"
     augment : Augment
+    threads : int
+        of PyTorch on a CPU while it trains; 0 leaves what it chooses. Sums in another order round differently, so
+        the same number makes a run repeat itself on machines with other numbers of cores.
     """
 
     loss: RateCrossEntropy | RateMSE | TET | MaximalMembrane | LastMembrane
@@ -94,9 +97,10 @@ class Training:
     rate: float = 0.01
     schedule: str = "cosine"
     augment: Augment = field(default_factory=Augment)
+    threads: int = 1
 
     def __post_init__(self):
-        for name, least in (("epochs_float", 0), ("epochs_quantized", 1), ("batch", 1)):
+        for name, least in (("epochs_float", 0), ("epochs_quantized", 1), ("batch", 1), ("threads", 0)):
             if getattr(self, name) < least:
                 raise SpikeloomError(f"{name} must be {least} or more, not {getattr(self, name)}")
         if not self.rate > 0:

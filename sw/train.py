@@ -7,6 +7,7 @@ seed and the epoch's number: a run that was killed and started again ends in the
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -60,9 +61,15 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
     if state.config != config:
         raise SpikeloomError(f"{path}: is from another configuration ({_difference(state.config, config)}); "
                              "give another folder, or remove this one to start again")
-    if state.finished:
-        return path
+    if not state.finished:
+        with _threads(config.training.threads):
+            _train(state, path, data_dir, device, progress)
+    return path
 
+
+def _train(state, path, data_dir, device, progress):
+    """Take ``state`` from where it is to its last epoch, saving it to ``path`` after each."""
+    config = state.config
     device = choose_device(device)
     images, labels = (torch.from_numpy(array).to(device)
                       for array in data.load(config.data.dataset, "train", data_dir))
@@ -83,7 +90,7 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
     save(state, path)
-    with (SummaryWriter(str(out), purge_step=state.epoch) as events,
+    with (SummaryWriter(str(path.parent), purge_step=state.epoch + 1) as events,
           tqdm(total=training.epochs * steps, initial=state.epoch * steps, disable=not progress, unit="step",
                desc="training") as bar):
         while state.epoch < training.epochs:
@@ -136,7 +143,18 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
             phase = "quantized" if quantized else "float"
             shown = figures.get("accuracy/validation", figures["accuracy/train"])
             bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}, {shown:.2%}")
-    return path
+
+
+@contextlib.contextmanager
+def _threads(count):
+    """PyTorch's number of threads inside the block (0: unchanged)."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_optimizer(config, model):

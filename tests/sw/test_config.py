@@ -103,7 +103,7 @@ def test_the_digest_sees_every_change(tmp_path):
      "sead is unknown; known here are encoder, layers, training, data, readout, seed"),
     ("batch = 32", "bach = 32",
      ("training.bach is unknown; known here are loss, epochs_float, epochs_quantized, "
-      "batch, rate, schedule, augment")),
+      "batch, rate, schedule, augment, threads")),
     ("shift = 2", "shift = 16", "layers[0].leak: Leak shift must be between 1 and 15, not 16"),
     ("shift = 2", "shift = 2, speed = 1", "layers[0].leak.speed is unknown; known here are shift"),
     ('{ kind = "silent" }', '{ kind = "silent", low = 1 }',

@@ -96,6 +96,15 @@ def test_stopped_while_a_checkpoint_is_written(tmp_path, monkeypatch, finished):
     assert_same(vars(train.load(run(tiny(), tmp_path))), vars(train.load(finished)))
 
 
+def test_the_callers_threads_are_given_back(tmp_path, monkeypatch):
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(train, "_train", lambda *arguments: seen.append(torch.get_num_threads()))
+    packaged = tiny()
+    run(replace(packaged, training=replace(packaged.training, threads=3)), tmp_path)
+    assert seen == [3]
+    assert torch.get_num_threads() == before
+
+
 def test_it_learns(finished):
     state = train.load(finished)
     assert state.finished

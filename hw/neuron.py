@@ -3,7 +3,6 @@
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
 from spikeloom.network import ShiftLeak, Silent, TableLeak, signed_width
 
 from .storage import delayed, storage

@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import memory
-
 from spikeloom.program import BLOCK_BITS
 
 __all__ = ["delayed", "in_use", "storage"]

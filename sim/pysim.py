@@ -5,7 +5,6 @@ import random
 import numpy as np
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
-
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.array import Array
 

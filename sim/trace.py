@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-
+from spikeloom import files
+from spikeloom.errors import SpikeloomError
 from spikeloom.reference import Trace
+
+KIND = "simulation"
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,35 @@ def input_words(program, inputs):
     last = stays & (np.cumsum(stays[:, :, ::-1], axis=2)[:, :, ::-1] == 1)
     sample, step, index = np.nonzero(stays)
     return np.stack([index, words[stays], last[stays], last[stays] & (step == steps - 1)], axis=1).astype(np.int64)
+
+
+def save(path, program, backend, inputs, labels, seen, cycles):
+    """Write a simulation file (``docs/format.md``): what ``backend`` showed for ``inputs``."""
+    arrays = {"inputs": _smallest(inputs), "scores": _smallest(seen.scores), "winners": _smallest(seen.winners)}
+    if labels is not None:
+        arrays["labels"] = _smallest(labels)
+    for number in range(len(seen.spikes)):
+        arrays[f"{number}.spikes"] = _smallest(seen.spikes[number])
+        arrays[f"{number}.membranes"] = _smallest(seen.membranes[number])
+    files.save(path, KIND, VERSION, {"backend": backend, "digest": program.digest, "cycles": cycles}, arrays)
+
+
+def load(path):
+    """Read a simulation file: its header, the inputs, the labels (or None) and the `Trace`."""
+    header, arrays = files.load(path, KIND, VERSION)
+    try:
+        layers = sum(name.endswith(".spikes") for name in arrays)
+        seen = Trace([arrays[f"{n}.spikes"].astype(np.int64) for n in range(layers)],
+                     [arrays[f"{n}.membranes"].astype(np.int64) for n in range(layers)],
+                     arrays["scores"].astype(np.int64), arrays["winners"].astype(np.int64))
+        return header, arrays["inputs"].astype(np.int64), arrays.get("labels"), seen
+    except KeyError as error:
+        raise SpikeloomError(f"{path}: lacks the array {error}") from None
+
+
+def _smallest(array):
+    """``array`` in the smallest integer type that holds it."""
+    array = np.asarray(array)
+    if not array.size:
+        return array.astype(np.int8)
+    return array.astype(np.promote_types(np.min_scalar_type(int(array.min())), np.min_scalar_type(int(array.max()))))

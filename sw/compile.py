@@ -122,7 +122,7 @@ def check_supported(network):
 def check_activity(network, activity):
     """The events per time step of each layer's input: given, as the network's notes have it, or assumed."""
     if activity is None:
-        activity = network.notes.get("activity")
+        activity = network.notes.get("events")
     if activity is None:
         activity = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
     if len(activity) != len(network.layers) or not all(0 <= float(events) for events in activity):
@@ -139,7 +139,7 @@ def compile(network, target_name, *, activity=None, placements=None):
     target_name : str
         one of `target.TARGETS`
     activity : list of float, optional
-        mean events per time step at each layer's input; default: ``network.notes["activity"]``, else a tenth of
+        mean events per time step at each layer's input; default: ``network.notes["events"]``, else a tenth of
         the inputs
     placements : list of Placement, optional
         use these instead of looking for the best

@@ -301,7 +301,7 @@ class Network:
         membrane potentials after the last one. The winner is the lowest index of the highest score.
     notes : dict
         JSON-serialisable remarks that have no meaning for computation: how it was trained, the
-        activity seen (``notes["activity"]``: mean non-zero inputs per time step of each layer)
+        activity seen (``notes["events"]``: mean events per time step at each layer's input)
     """
 
     input: InputFormat

@@ -1,0 +1,126 @@
+"""The Verilog around the generated Verilog: feeds words from a file, writes down what every neuron does.
+
+It runs inside the simulator, so that Python is not asked at every clock edge.
+"""
+
+from spikeloom.hw.verilog import MODULE
+
+__all__ = ["TOP", "WORD_BYTES", "generate"]
+
+TOP = "harness"
+
+#: Bytes of an input word in the file, big-endian.
+WORD_BYTES = 8
+
+
+def generate(program, *, detail):
+    """The harness of a program's Verilog.
+
+    It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with, for each
+    update of layer N, the spikes and every unit's membrane potential (``detail``), or else the number of spikes in each
+    time step; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
+    ``+stall=N`` of 100 cycles, at random from ``+seed=N``. It raises ``done`` after ``+samples=N`` samples and
+    ``stuck`` when there was no result for ``+patience=N`` cycles.
+    """
+    cores = program.cores
+    i_width = cores[0].i_words.width + cores[0].i_words.index_width + 2
+    winner_width = max(1, (program.network.n_out - 1).bit_length())
+    score_width = program.score_width
+    o_width = score_width + winner_width + 1
+    watch = "\n".join(_watch(number, core, detail) for number, core in enumerate(cores))
+    opened = "\n".join(f'    layer_{number} = $fopen("layer_{number}.txt", "w");' for number in range(len(cores)))
+    closed = "\n".join(f"      $fclose(layer_{number});" for number in range(len(cores)))
+    files = ", ".join(f"layer_{number}" for number in range(len(cores)))
+    return f"""`timescale 1ns/1ps
+module {TOP};
+  reg clk = 0, rst = 1;
+  reg go /* verilator public_flat_rw */ = 0;
+  reg done /* verilator public_flat_rw */ = 0;
+  reg stuck /* verilator public_flat_rw */ = 0;
+  reg [63:0] cycle /* verilator public_flat_rw */ = 0;
+  reg [{i_width - 1}:0] i_payload = 0;
+  reg i_valid = 0, o_ready = 0, ended = 0;
+  wire i_ready, o_valid;
+  wire [{o_width - 1}:0] o_payload;
+  // Sign extension by hand: Verilator 5.48 writes a narrow signed slice without masking it.
+  wire [{score_width - 1}:0] score_bits = o_payload[{score_width - 1}:0];
+  wire [31:0] score = {{{{{32 - score_width}{{score_bits[{score_width - 1}]}}}}, score_bits}};
+  wire [{winner_width - 1}:0] winner = o_payload[{score_width} +: {winner_width}];
+  wire last = o_payload[{o_width - 1}];
+  reg [{8 * WORD_BYTES - 1}:0] word;
+  integer words, results, {files};
+  integer got, stall = 0, seed = 0, samples = 0, patience = 1000000, idle = 0, seen = 0;
+
+  {MODULE} dut (.clk(clk), .rst(rst), .i__payload(i_payload), .i__valid(i_valid), .i__ready(i_ready),
+    .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready));
+
+  always #5 clk = ~clk;
+
+  initial begin
+    got = $value$plusargs("stall=%d", stall);
+    got = $value$plusargs("seed=%d", seed);
+    got = $value$plusargs("samples=%d", samples);
+    got = $value$plusargs("patience=%d", patience);
+    words = $fopen("words.bin", "rb");
+    results = $fopen("results.txt", "w");
+{opened}
+  end
+
+  always @(posedge clk) if (go && !done && !stuck) begin
+    rst <= 0;
+    cycle <= cycle + 1;
+    if (!rst) begin
+      if ((i_ready || !i_valid) && !ended) begin
+        i_valid <= 0;
+        if ($unsigned($random(seed)) % 100 >= stall) begin
+          got = $fread(word, words);
+          if (got == {WORD_BYTES}) begin
+            i_valid <= 1;
+            i_payload <= word[{i_width - 1}:0];
+          end else
+            ended <= 1;
+        end
+      end else if (i_ready)
+        i_valid <= 0;
+      o_ready <= $unsigned($random(seed)) % 100 >= stall;
+      idle = idle + 1;
+      if (o_valid && o_ready) begin
+        idle = 0;
+        $fwrite(results, "%0d %0d %0d %0d\\n", $signed(score), winner, last, cycle);
+        if (last) begin
+          seen = seen + 1;
+          $fflush(results);
+        end
+      end
+      if (idle > patience) stuck <= 1;
+      if (seen == samples) begin
+        done <= 1;
+        $fclose(results);
+{closed}
+      end
+    end
+  end
+
+{watch}
+endmodule
+"""
+
+
+def _watch(number, core, detail):
+    """The block that writes down what one layer does."""
+    neurons = f"dut.layer_{core.layer.name}.neurons"
+    if detail:
+        shown = ", ".join([f"{neurons}.update__z", *(f"$signed({neurons}.update__v__{unit})" for unit in range(core.units))])
+        numbers = " ".join(["%0d"] * (core.units + 1))
+        return f"""  always @(posedge clk) if (go && !done && {neurons}.update__valid)
+    $fwrite(layer_{number}, "{numbers}\\n", {shown});
+"""
+    return f"""  integer spikes_{number} = 0;
+  always @(posedge clk) if (go && !done && {neurons}.update__valid) begin
+    spikes_{number} = spikes_{number} + $countones({neurons}.update__z);
+    if ({neurons}.update__last_word) begin
+      $fwrite(layer_{number}, "%0d\\n", spikes_{number});
+      spikes_{number} = 0;
+    end
+  end
+"""

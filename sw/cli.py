@@ -1,0 +1,283 @@
+"""The command line: ``spikeloom VERB``, a verb for each arrow from images to a bitstream.
+
+Each verb is a thin function over the library that reads and writes files, so any stage can be run again alone. A stage
+is imported only when its verb runs. Exit status: 0 when all went well, 1 when a simulation differs from the reference,
+2 for a mistake of the user's, which is told in one line.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from . import __version__
+from .errors import SpikeloomError
+
+
+def main(arguments=None):
+    """Run the command line; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.verb(options) or 0
+    except SpikeloomError as error:
+        print(f"spikeloom: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("spikeloom: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="spikeloom", description="Spiking neural networks from PyTorch to FPGA bitstreams, equal bit for bit.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(function, *, data=False):
+        name = function.__name__.strip("_")
+        summary = function.__doc__.split("\n")[0]
+        sub = verbs.add_parser(name, help=summary, description=function.__doc__,
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(verb=function)
+        if data:
+            sub.add_argument("--data-dir", metavar="DIR", help="where data sets are on disk")
+        return sub
+
+    sub = verb(_train, data=True)
+    sub.add_argument("config", help="a TOML file, or the name of a packaged configuration")
+    sub.add_argument("-o", "--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
+    sub.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
+
+    sub = verb(_quantize, data=True)
+    sub.add_argument("checkpoint", type=Path)
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: network.npz beside the checkpoint")
+
+    sub = verb(_compile)
+    sub.add_argument("network", type=Path)
+    sub.add_argument("--target", required=True, help="what it will run on, such as icebreaker")
+    sub.add_argument("--activity", type=float, nargs="+", metavar="EVENTS",
+                     help="events per time step of each layer's input (default: as measured in training)")
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.npz beside the network")
+
+    sub = verb(_verilog)
+    sub.add_argument("program", type=Path)
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.v beside the program")
+
+    sub = verb(_simulate, data=True)
+    sub.add_argument("file", type=Path, metavar="PROGRAM", help="a program, or a network for reference and torch")
+    sub.add_argument("--backend", default="verilator", help="reference, torch, amaranth, verilator (default) or icarus")
+    sub.add_argument("--samples", type=int, default=20, metavar="N", help="test samples to run (default: %(default)s)")
+    sub.add_argument("--inputs", type=Path, metavar="FILE",
+                     help="an .npz with 'inputs' (samples, time steps, inputs) instead of the network's own test set")
+    sub.add_argument("--stall", type=float, default=0.0, metavar="SHARE",
+                     help="chance of each side of the array to hesitate in a clock cycle")
+    sub.add_argument("--seed", type=int, default=0, help="of the hesitations")
+    sub.add_argument("--work-dir", type=Path, default=Path("build/sim"), metavar="DIR",
+                     help="where compiled simulators are kept (default: %(default)s)")
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="keep what was seen in a simulation file")
+
+    sub = verb(_build)
+    sub.add_argument("program", type=Path)
+    sub.add_argument("--board", help="default: the program's target")
+    sub.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
+    sub.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: build beside the program")
+
+    sub = verb(_report, data=True)
+    sub.add_argument("folder", type=Path, help="where network.npz, program.npz, simulation.npz and build/ are")
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: report.html in the folder")
+
+    sub = verb(_info)
+    sub.add_argument("file", type=Path)
+    return parser
+
+
+def _train(options):
+    """Train a network in integer units; continue where an interrupted run stopped."""
+    from .train import train
+    out = options.out or Path("runs") / Path(options.config).stem
+    print(train(options.config, out, data_dir=options.data_dir, device=options.device))
+
+
+def _quantize(options):
+    """Turn a finished run's checkpoint into an integer network."""
+    from .quantize import quantize
+    out = options.out or options.checkpoint.parent / "network.npz"
+    network = quantize(options.checkpoint, data_dir=options.data_dir)
+    network.save(out)
+    print(f"{out}: {_describe_network(network)}")
+
+
+def _compile(options):
+    """Choose lanes and update units for a target, and write the memory images."""
+    from .compile import compile, table
+    from .network import Network
+    out = options.out or options.network.parent / "program.npz"
+    program = compile(Network.load(options.network), options.target, activity=options.activity)
+    program.save(out)
+    print(table(program))
+    print(out)
+
+
+def _verilog(options):
+    """Write the Verilog of a program's array."""
+    from . import files
+    from .hw.verilog import generate
+    from .program import Program
+    out = options.out or options.program.with_suffix(".v")
+    files.write_text(out, generate(Program.load(options.program)))
+    print(out)
+
+
+def _simulate(options):
+    """Run test samples on a backend and hold every spike and membrane potential to the reference.
+
+    Exits with status 1 at the first difference, which it names.
+    """
+    from .sim import backend, trace
+    program, network = _load_either(options.file)
+    inputs, labels = _inputs(options, network)
+    progress = _Progress(len(inputs))
+    result = backend.verify(program, inputs, options.backend, stall=options.stall, seed=options.seed,
+                            folder=options.work_dir, progress=progress)
+    progress.close()
+    spikes = sum(int((layer != 0).sum()) for layer in result.seen.spikes)
+    updates = sum(layer.size for layer in result.seen.membranes)
+    if result.difference is not None:
+        print(f"{options.backend} differs from the reference: {result.difference}", file=sys.stderr)
+        return 1
+    accuracy = "" if labels is None else f", accuracy {(result.seen.winners == labels).mean():.2%}"
+    cycles = "" if result.cycles is None else f", {result.cycles / len(inputs):.0f} clock cycles per sample"
+    print(f"{options.backend} equals the reference on {len(inputs)} samples: {updates} membrane potentials and "
+          f"{spikes} spikes{cycles}{accuracy} ({result.seconds:.1f} s)")
+    if options.out:
+        trace.save(options.out, program, options.backend, inputs, labels, result.seen, result.cycles)
+
+
+def _build(options):
+    """Synthesize, place and route a bitstream for a board."""
+    from .boards import build
+    from .program import Program
+    program = Program.load(options.program)
+    out = options.out or options.program.parent / "build"
+    print(build(program, options.board or program.target, out, seed=options.seed))
+
+
+def _report(options):
+    """Print the table of all that was measured, and write the HTML report."""
+    from .report import Findings, table, write
+    findings = Findings.gather(options.folder, data_dir=options.data_dir)
+    out = options.out or options.folder / "report.html"
+    write(findings, out)
+    print(table(findings))
+    print(out)
+
+
+def _info(options):
+    """Say what a file of ours holds."""
+    print(describe(options.file))
+
+
+# What files hold -------------------------------------------------------------------------------
+
+
+def describe(path):
+    """What the file at ``path`` holds, as text; raises `SpikeloomError` when it is none of ours."""
+    path = Path(path)
+    if path.suffix == ".pt":
+        from .train import describe as describe_checkpoint
+        return describe_checkpoint(path)
+    if path.suffix == ".json":
+        return _describe_json(path)
+    if path.suffix == ".toml":
+        from .config import load
+        return str(load(path))
+    from . import files
+    header, arrays = files.load(path)
+    kind = header.get("kind")
+    if kind == "network":
+        from .network import Network
+        return f"network {_describe_network(Network.load(path))}\n{json.dumps(Network.load(path).notes, indent=1)}"
+    if kind == "program":
+        from .compile import table
+        from .program import Program
+        program = Program.load(path)
+        return f"program {program.digest[:16]} for {program.target}\n{_describe_network(program.network)}\n{table(program)}"
+    if kind == "simulation":
+        return (f"simulation of {header['digest'][:16]} on {header['backend']}: {len(arrays['winners'])} samples, "
+                f"{header['cycles']} clock cycles")
+    raise SpikeloomError(f"{path}: holds a {kind!r}, which is not known here")
+
+
+def _describe_json(path):
+    try:
+        content = json.loads(path.read_text())
+        return json.dumps(content, indent=1)
+    except OSError as error:
+        raise SpikeloomError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise SpikeloomError(f"{path}: not JSON ({error})") from None
+
+
+def _describe_network(network):
+    layers = [f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit {layer.weight_format.kind} "
+              f"weights ({(layer.weights == 0).mean():.0%} zero), {layer.v_width}-bit membranes, leak {layer.leak.kind}, "
+              f"reset {layer.reset}, fire {layer.fire.kind}" for layer in network.layers]
+    inputs = f"{network.input.size} inputs of {network.input.width} bit"
+    return "\n".join([f"{network.digest[:16]}: {inputs}, up to {network.time_steps} time steps, read out by "
+                      f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights", *layers])
+
+
+# Helpers ---------------------------------------------------------------------------------------
+
+
+def _load_either(path):
+    """A program and its network, or a network twice, whichever the file holds."""
+    from . import files
+    from .network import Network
+    from .program import Program
+    if files.load(path)[0].get("kind") == "network":
+        network = Network.load(path)
+        return network, network
+    program = Program.load(path)
+    return program, program.network
+
+
+def _inputs(options, network):
+    if options.inputs is None:
+        from .data import samples
+        if "data" not in network.notes:
+            raise SpikeloomError(f"{options.file}: does not say which data it was trained on; give --inputs FILE")
+        return samples(network.notes["data"], "test", options.samples, options.data_dir)
+    import zipfile
+
+    import numpy as np
+    try:
+        with np.load(options.inputs, allow_pickle=False) as archive:
+            return archive["inputs"], archive["labels"] if "labels" in archive.files else None
+    except KeyError:
+        raise SpikeloomError(f"{options.inputs}: has no array named 'inputs'") from None
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise SpikeloomError(f"{options.inputs}: not a readable .npz file ({error})") from None
+
+
+class _Progress:
+    """A progress bar over samples, for a simulation that tells how many it has done."""
+
+    def __init__(self, total):
+        self.total, self.bar = total, None
+
+    def __call__(self, done):
+        if self.bar is None:
+            from tqdm import tqdm
+            self.bar = tqdm(total=self.total, unit="sample", leave=False)
+        self.bar.update(done - self.bar.n)
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,14 +18,13 @@ import warnings
 import numpy as np
 import torch
 from common import Figures
-from torch import nn
-
 from spikeloom import model, reference
 from spikeloom.losses import RateCrossEntropy
 from spikeloom.model import SpikingDense, SpikingNetwork
 from spikeloom.network import InputFormat, ShiftLeak
 from spikeloom.neuron import Neuron
 from spikeloom.surrogate import ATan
+from torch import nn
 
 PIXELS, HIDDEN, CLASSES = 784, 128, 10
 DENSITY = 0.13  # of ones in MNIST's images in black and white

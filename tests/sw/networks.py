@@ -2,7 +2,6 @@
 
 import numpy as np
 from hypothesis import strategies as st
-
 from spikeloom.network import (
     RESETS,
     Dense,

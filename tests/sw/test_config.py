@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-
 from spikeloom import config, losses, network, quantizers
 from spikeloom.augment import Augment
 from spikeloom.encode import Direct

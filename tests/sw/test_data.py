@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-
 from spikeloom import data
 from spikeloom.errors import SpikeloomError
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from spikeloom.encode import ENCODERS, Delta, Direct, Latency, Rate
 from spikeloom.errors import SpikeloomError
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from spikeloom.errors import SpikeloomError
 from spikeloom.losses import LOSSES, TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs as random_inputs
 from networks import networks
-
 from spikeloom import model, quantizers, reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, Silent, Spike, WeightFormat

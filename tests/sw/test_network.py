@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import WEIGHT_FORMATS, networks
-
 from spikeloom import files, network
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 from spikeloom.neuron import Neuron, scan

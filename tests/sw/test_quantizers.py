@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from spikeloom import quantizers
 from spikeloom.errors import SpikeloomError
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (

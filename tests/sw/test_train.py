@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from spikeloom import augment, config, data, model, quantize, reference, train
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, InputFormat, Network, WeightFormat

@@ -44,8 +44,13 @@ class Spikeloom:
         self.time_steps = time_steps
 
     def counts(self, x):
-        spikes, _ = self.net(x.expand(-1, self.time_steps, -1), quantized=self.quantized)
+        net = self.net if torch.is_grad_enabled() else self.frozen
+        spikes, _ = net(x.expand(-1, self.time_steps, -1), quantized=self.quantized)
         return spikes[-1].sum(0)
+
+    def freeze(self):
+        """What `spikeloom.model.run` runs: the integer network."""
+        self.frozen = model.from_network(self.net.to_network()) if self.quantized else self.net
 
 
 class SnnTorch:
@@ -99,17 +104,19 @@ def training_step(contender, optimizer, x, labels):
     optimizer.step()
 
 
-def seconds(function, *arguments):
+def seconds(function, *arguments, repeat=5):
+    """Mean time of ``repeat`` calls in a row, as in an epoch or over a test set."""
     start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+    for _ in range(repeat):
+        function(*arguments)
+    return (time.perf_counter() - start) / repeat
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--time-steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -127,14 +134,19 @@ def main():
         labels = torch.randint(0, CLASSES, (batch,))
         train_times = {name: [] for name in contenders}
         evaluate_times = {name: [] for name in contenders}
-        for round_ in range(options.rounds + 5):
+        for round_ in range(options.rounds + 1):
             for name, contender in contenders.items():
                 taken = seconds(training_step, contender, optimizers[name], x, labels)
-                with torch.no_grad():
-                    evaluated = seconds(contender.counts, x)
-                if round_ >= 5:  # the first ones warm up
+                if round_:  # the first one warms up
                     train_times[name].append(taken)
-                    evaluate_times[name].append(evaluated)
+        for name in ("spikeloom", "spikeloom_float"):
+            contenders[name].freeze()
+        with torch.no_grad():
+            for round_ in range(options.rounds + 1):
+                for name, contender in contenders.items():
+                    taken = seconds(contender.counts, x)
+                    if round_:
+                        evaluate_times[name].append(taken)
         for what, times in (("train", train_times), ("evaluate", evaluate_times)):
             median = {name: statistics.median(each) for name, each in times.items()}
             for name, value in median.items():
@@ -151,7 +163,7 @@ def main():
     network = contenders["spikeloom"].net.to_network()
     inputs = (np.random.default_rng(0).random((2000, steps, PIXELS)) < DENSITY).astype(np.int64)
     for name, run in (("torch", model.run), ("reference", reference.run)):
-        taken = statistics.median(seconds(run, network, inputs) for _ in range(5))
+        taken = statistics.median(seconds(run, network, inputs, repeat=1) for _ in range(5))
         figures.add(f"simulate_{name}", len(inputs) / taken, "images/s")
     figures.write()
 

@@ -35,8 +35,8 @@ class SpikingDense(nn.Module):
         initial threshold, in state units
     name : str
         of the layer in the `Network`
-    threshold_quantizer : quantizer
-        by default what the way of firing allows: whole numbers from 1, or powers of two for graded spikes
+    threshold_quantizer, bias_quantizer : quantizers
+        by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
 
     Members (parameters, latents in integer units)
     ----------------------------------------------
@@ -45,14 +45,14 @@ class SpikingDense(nn.Module):
     """
 
     def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense",
-                 threshold_quantizer=None):
+                 threshold_quantizer=None, bias_quantizer=None):
         super().__init__()
         self.name, self.neuron = name, neuron
         self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
         graded = isinstance(neuron.fire, GradedSpike)
         self.threshold_quantizer = threshold_quantizer or (
             quantizers.RoundedPowerOfTwo() if graded else quantizers.Rounded(minimum=1))
-        self.bias_quantizer = quantizers.Rounded()
+        self.bias_quantizer = bias_quantizer or quantizers.Rounded()
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
         self.threshold = nn.Parameter(torch.full((n_out,), float(threshold)))
         self.bias = nn.Parameter(torch.zeros(n_out))
@@ -146,13 +146,13 @@ class SpikingNetwork(nn.Module):
 
 
 def from_network(network):
-    """A `SpikingNetwork` whose latents are the integers of ``network``."""
+    """A `SpikingNetwork` whose latents are the integers of ``network``, to be run and not to be trained."""
     layers = []
     for layer in network.layers:
         neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire)
         module = SpikingDense(layer.n_in, layer.n_out, neuron, name=layer.name,
-                              weights=quantizers.for_format(layer.weight_format),
-                              threshold_quantizer=quantizers.Rounded())
+                              weights=quantizers.Exact(layer.weight_format),
+                              threshold_quantizer=quantizers.Exact(), bias_quantizer=quantizers.Exact())
         with torch.no_grad():
             for parameter, values in ((module.weight, layer.weights), (module.threshold, layer.threshold),
                                       (module.bias, layer.bias)):

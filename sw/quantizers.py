@@ -122,10 +122,21 @@ class PowerOfTwo(_Weights):
 WEIGHTS = {cls.kind: cls for cls in (Binary, Ternary, Integer, PowerOfTwo)}
 
 
-def for_format(weight_format):
-    """The quantizer whose grid is ``weight_format``."""
-    cls = WEIGHTS[weight_format.kind]
-    return cls(weight_format.width) if cls in (Integer, PowerOfTwo) else cls()
+@dataclass(frozen=True)
+class Exact:
+    """Latents that are integers already, of a network that is only run: nothing to do, and nothing done.
+
+    ``format``: the `WeightFormat` of weights, None for thresholds and biases.
+    """
+
+    format: WeightFormat | None = None
+    span = 1.0
+
+    def limit(self, latent):
+        """Leaves ``latent`` as it is."""
+
+    def __call__(self, latent):
+        return latent
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,12 @@ def test_thresholds():
     assert quantizers.RoundedPowerOfTwo()(x).tolist() == [1, 1, 2, 8, 16, 32768]
 
 
-@pytest.mark.parametrize("quantizer", ALL, ids=str)
-def test_each_is_found_by_its_format(quantizer):
-    assert quantizers.for_format(quantizer.format) == quantizer
+def test_exact_ones_do_nothing():
+    x = torch.randn(5)
+    quantizer = quantizers.Exact(quantizers.Ternary().format)
+    quantizer.limit(x)
+    assert quantizer(x) is x
+    assert quantizer.format.kind == "ternary"
 
 
 @pytest.mark.parametrize(("cls", "width"), [(quantizers.Integer, 1), (quantizers.Integer, 9),

@@ -124,7 +124,7 @@ def read_idx(path, dimensions):
     if len(content) != expected:
         raise SpikeloomError(f"{path}: must have {expected} bytes for shape {' x '.join(map(str, shape))}, "
                              f"but has {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()  # PyTorch wants it writable
 
 
 def _folder(name, data_dir):

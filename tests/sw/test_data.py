@@ -44,6 +44,8 @@ def test_idx_files_are_found_and_read(tmp_path, zipped, dotted, inner):
     np.testing.assert_array_equal(images, arrays[FILES[2]].reshape(20, 784), strict=True)
     np.testing.assert_array_equal(labels, arrays[FILES[3]].astype(np.int64), strict=True)
     assert len(data.load("fashion_mnist", "train", tmp_path)[0]) == 30
+    notes = {"dataset": "fashion_mnist", "encoder": {"kind": "latency", "time_steps": 4}}
+    assert data.samples(notes, "train", 7, tmp_path)[0].shape == (7, 4, 784)
 
 
 def test_digits_are_split_once_and_for_all():

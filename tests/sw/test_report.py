@@ -1,0 +1,199 @@
+"""The report of a run's folder: what it finds, what it says, and what it refuses."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from spikeloom import cli, files, pictures, reference, report
+from spikeloom.compile import compile
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, Silent, WeightFormat
+from spikeloom.sim import trace
+
+SAMPLES = 6
+
+
+def layer(rng, name, n_in, n_out, kind="ternary", width=2, **options):
+    weight_format = WeightFormat(kind, width)
+    return Dense(name, rng.choice(weight_format.values, (n_out, n_in)), weight_format, np.full(n_out, 4),
+                 rng.integers(-1, 2, n_out), 6, **options)
+
+
+@pytest.fixture
+def network():
+    rng = np.random.default_rng(1)
+    return Network(InputFormat(9, 2), (layer(rng, "hidden", 9, 12, leak=ShiftLeak(3)),
+                                       layer(rng, "out", 12, 3, "int", 4, fire=Silent(), reset="none")),
+                   5, "membrane", {"accuracy": {"float": 0.75, "torch": 0.5}, "events": [9.0, 4.0]})
+
+
+@pytest.fixture
+def folder(tmp_path, network):
+    """A run's folder with everything but a checkpoint; the simulation is the reference's, called Verilator's."""
+    program = compile(network, "icebreaker")
+    inputs = np.random.default_rng(2).integers(0, 4, (SAMPLES, 5, 9))
+    network.save(tmp_path / "network.npz")
+    program.save(tmp_path / "program.npz")
+    simulate(tmp_path, program, inputs, reference.run(network, inputs))
+    build(tmp_path, program=program.digest, network=network.digest)
+    return tmp_path
+
+
+def simulate(folder, program, inputs, seen, labels=(0, 1, 2, 0, 1, 2)):
+    trace.save(folder / "simulation.npz", program, "verilator", inputs, np.array(labels), seen, 600)
+
+
+def build(folder, **changes):
+    fields = {"kind": "build", "version": 1, "board": "icebreaker", "device": "iCE40UP5K SG48", "seed": 7,
+              "program": "", "network": "", "target_clock": 12.0, "clock": 48.0, "baud": 1000000, "luts": 900, "ffs": 800,
+              "logic_used": 1234, "logic_available": 5280, "blocks_used": 8, "blocks_available": 30,
+              "layers": {"": 100, "hidden": 600, "out": 200}, "cells": {}, "tools": {"yosys": "0.99 (native)"},
+              "inputs": "", "bitstream": "icebreaker.bin", "bitstream_digest": "ab" * 32}
+    (folder / "build").mkdir(exist_ok=True)
+    (folder / "build" / "build.json").write_text(json.dumps(fields | changes))
+
+
+def page(folder):
+    report.write(report.Findings.gather(folder), folder / "report.html")
+    return (folder / "report.html").read_text()
+
+
+def change(path, **arrays):
+    header, found = files.load(path)
+    kind, version = header.pop("kind"), header.pop("version")
+    files.save(path, kind, version, header, found | arrays)
+
+
+def test_the_table_holds_every_figure(folder):
+    rows = dict(report.Findings.gather(folder).rows)
+    assert rows["accuracy, float"] == "75.00%" and rows["accuracy, torch-integer"] == "50.00%"
+    assert rows["accuracy, gateware"].endswith(" of 6 samples")
+    assert re.fullmatch(r"100 simulated, \d+ predicted", rows["cycles per sample"])
+    assert rows["clock"] == "12 MHz (icebreaker's oscillator), 48 MHz (routed)"
+    assert rows["time per sample"] == "8.33 µs at 12 MHz, 2.08 µs at 48 MHz"
+    assert rows["LUTs"] == "900; 1,234 of 5,280 logic cells used" and rows["block RAMs"] == "8 of 30"
+    assert rows["weights"] == "45 bytes"  # 108 weights of 2 bits and 36 of 4
+    assert re.fullmatch(r"equal in \d+ spikes and 450 membrane potentials of 6 samples",
+                        rows["gateware against reference"])
+
+
+def test_the_page_is_self_contained_and_says_what_it_shows(folder):
+    text = page(folder)
+    assert not re.search(r'<script|<link|(src|href)="(?!data:)|url\(|@import', text)
+    assert "Equal, bit for bit." in text and "0 of 900 values differ in 6 samples" in text
+    assert text.count("<img") == text.count('src="data:image/svg+xml;base64,') == 3 * 2 + 3
+    assert text.count("<figcaption>") == text.count("<figure>") == 3 * 2 + 3 + 1  # and the confusion matrix
+    for said in ("1,234 of 5,280", "0.99 (native)", "placement seed 7", "4-bit int", "shift 3", "weights\u00a09\u00a0×"):
+        assert said in text
+
+
+def test_the_same_network_gives_the_same_picture(network):
+    assert pictures.weights(network) == pictures.weights(network)
+
+
+def test_a_difference_is_named_on_top(folder, network, monkeypatch):
+    _, inputs, labels, seen = trace.load(folder / "simulation.npz")
+    seen.membranes[0][4, 3, 2] += 1
+    simulate(folder, compile(network, "icebreaker"), inputs, seen, labels)
+    expected = seen.membranes[0][4, 3, 2] - 1
+    said = f"sample 4, time step 3, layer hidden, neuron 2: membrane potential {expected + 1}, expected {expected}"
+    monkeypatch.setattr(report, "_activity", lambda findings: "")  # has nothing to do with it
+    text = page(folder)
+    assert said in text and '<p class="banner bad">' in text and "1 of 900 values differ" in text
+    assert "Equal, bit for bit" not in text and "<h3>Sample 4" in text
+    assert f"DIFFERS at {said}" in report.table(report.Findings.gather(folder))
+
+
+def test_only_the_network_is_needed(folder):
+    for path in ("program.npz", "simulation.npz", "build/build.json"):
+        (folder / path).unlink()
+    text = page(folder)
+    for path in ("program.npz", "simulation.npz", "build/build.json", "checkpoint.pt", "the test set"):
+        assert f"<li>{path}: " in text
+        assert f"missing: {path}: " in report.table(report.Findings.gather(folder))
+
+
+def test_without_a_build_the_logic_is_predicted(folder):
+    (folder / "build" / "build.json").unlink()
+    rows = dict(report.Findings.gather(folder).rows)
+    assert rows["clock"] == "12 MHz (icebreaker's oscillator)"
+    assert re.fullmatch(r"about [\d,]+ of 5,280 \(predicted\)", rows["LUTs"])
+
+
+def test_digits_are_shown_as_images_and_tested_whole(tmp_path):
+    rng = np.random.default_rng(3)
+    data = {"dataset": "digits", "encoder": {"kind": "direct", "time_steps": 2, "width": 2}}
+    Network(InputFormat(64, 2), (layer(rng, "out", 64, 10),), 2, notes={"data": data}).save(tmp_path / "network.npz")
+    findings = report.Findings.gather(tmp_path)
+    assert findings.shape == (8, 8) and findings.missing[-1].startswith("checkpoint.pt")
+    assert dict(findings.rows)["accuracy, reference"].endswith(" of 450 samples")
+    assert "The reference on the whole test set" in page(tmp_path)
+
+
+def test_graded_spikes_in_the_reference_alone(tmp_path):
+    rng = np.random.default_rng(4)
+    network = Network(InputFormat(40), (layer(rng, "graded", 40, 30, "pot", 4, fire=GradedSpike(-3, 3)),
+                                        layer(rng, "out", 30, 2, "int", 8)), 60)
+    network.save(tmp_path / "network.npz")
+    inputs = rng.integers(0, 2, (2, 60, 40))
+    seen = reference.run(network, inputs)
+    trace.save(tmp_path / "simulation.npz", network, "torch", inputs, None, seen, None)
+    assert "Torch (torch) and reference agree" in page(tmp_path)
+
+
+def test_a_simulation_of_another_program_is_refused(folder, network):
+    other = dataclasses.replace(network, readout="count")
+    program = compile(other, "icebreaker")
+    _, inputs, _, seen = trace.load(folder / "simulation.npz")
+    simulate(folder, program, inputs, seen)
+    digest = compile(network, "icebreaker").digest[:16]
+    with pytest.raises(SpikeloomError) as caught:
+        report.Findings.gather(folder)
+    assert str(caught.value) == (f"{folder / 'simulation.npz'}: is of program {program.digest[:16]}, where this "
+                                 f"folder's is {digest}; make it again")
+    program.save(folder / "program.npz")
+    with pytest.raises(SpikeloomError, match=r"program.npz: is of network"):
+        report.Findings.gather(folder)
+
+
+def test_a_build_of_another_program_is_refused(folder):
+    build(folder, program="f" * 64)
+    with pytest.raises(SpikeloomError, match="build: is of program ffffffffffffffff, where this folder's is"):
+        report.Findings.gather(folder)
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"0.spikes": np.zeros((6, 5, 11), int)}, "spikes have shapes"),
+    ({"inputs": np.full((6, 5, 9), 4)}, "Inputs must lie between 0 and 3, not 4 to 4"),
+    ({"labels": np.zeros(5, int)}, r"has labels of shape \(5,\) for 6 samples"),
+    ({"winners": np.zeros(5, int)}, r"winners have shape \(5,\), where the network's have \(6,\)"),
+])
+def test_a_simulation_that_does_not_fit_is_refused(folder, arrays, message):
+    change(folder / "simulation.npz", **arrays)
+    with pytest.raises(SpikeloomError, match=f"simulation.npz: {message}"):
+        report.Findings.gather(folder)
+
+
+@pytest.mark.parametrize("path", ["network.npz", "program.npz", "simulation.npz", "build/build.json", "checkpoint.pt"])
+def test_a_damaged_file_is_one_line(folder, path, capsys):
+    content = (folder / path).read_bytes() if (folder / path).exists() else b"no checkpoint"
+    (folder / path).write_bytes(content[: len(content) // 2])
+    assert cli.main(["report", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"spikeloom: {folder / path}: ") and error.count("\n") == 1
+    assert not (folder / "report.html").exists()
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err == f"spikeloom: {tmp_path / 'nowhere'}: no such folder\n"
+
+
+def test_the_command_prints_the_table(folder, capsys):
+    (folder / "simulation.npz").unlink()
+    assert cli.main(["report", str(folder), "-o", str(folder / "page.html")]) == 0
+    said = capsys.readouterr().out
+    assert said == f"{report.table(report.Findings.gather(folder))}\n{folder / 'page.html'}\n"
+    assert (folder / "page.html").exists()

@@ -63,6 +63,7 @@ class EventList(wiring.Component):
         # Write side: a word is taken, then written one cycle later. Each count is of banks, from another event on.
         word = Signal(EventWord(self.words), reset_less=True)
         word_valid = Signal()
+        store = Signal()  # the word is not silent
         accepted = in_use(m, self.i.valid & self.i.ready & self.i.payload.last, released)
         promised = in_use(m, self.permit.valid & self.permit.ready, released)
         m.d.comb += self.i.ready.eq(~accepted[1])
@@ -70,6 +71,7 @@ class EventList(wiring.Component):
         m.d.sync += [
             word.eq(self.i.payload),
             word_valid.eq(self.i.valid & self.i.ready),
+            store.eq(self.i.valid & self.i.ready & self.i.payload.bits.any()),
         ]
 
         w_bank = Signal()
@@ -78,9 +80,7 @@ class EventList(wiring.Component):
         tails = [Signal(count_shape, name=f"tail_{bank}", reset_less=True) for bank in range(2)]
         finals = Signal(2, reset_less=True)
         w_done = Signal()
-        store = Signal()
         m.d.comb += [
-            store.eq(word_valid & word.bits.any()),
             w_port.addr.eq(w_addr),
             w_port.data.eq(Cat(word.bits, word.index)),
             w_port.en.eq(store),

@@ -22,8 +22,8 @@ class Family:
         the Yosys command, without names
     nextpnr, packer : str
         the tools
-    options : tuple of str
-        nextpnr's
+    placers : tuple of str
+        nextpnr's, in the order to try them when one fails
     luts : dict
         four-input look-up tables in each kind of netlist cell
     ff : str
@@ -39,7 +39,7 @@ class Family:
     synth: str
     nextpnr: str
     packer: str
-    options: tuple[str, ...]
+    placers: tuple[str, ...]
     luts: dict[str, int]
     ff: str
     logic: str
@@ -53,13 +53,13 @@ class Family:
 
 
 FAMILIES = {
-    "ice40": Family("synth_ice40", "nextpnr-ice40", "icepack", (), {"SB_LUT4": 1}, "SB_DFF",
+    "ice40": Family("synth_ice40", "nextpnr-ice40", "icepack", ("heap",), {"SB_LUT4": 1}, "SB_DFF",
                     "ICESTORM_LC", "ICESTORM_RAM", ("--pcf-allow-unconstrained",), ".bin"),
     # The electrostatic placer's designs run ten percent faster here than the default's.
-    "ecp5": Family("synth_ecp5", "nextpnr-ecp5", "ecppack", ("--placer", "static"),
+    "ecp5": Family("synth_ecp5", "nextpnr-ecp5", "ecppack", ("static", "heap"),
                    {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "TRELLIS_FF",
                    "TRELLIS_COMB", "DP16KD", ("--lpf-allow-unconstrained",), ".bit"),
-    "gowin": Family("synth_gowin", "nextpnr-himbaechel-gowin", "gowin_pack", (),
+    "gowin": Family("synth_gowin", "nextpnr-himbaechel-gowin", "gowin_pack", ("heap",),
                     {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 4}, "DFF",
                     "LUT4", "BSRAM", (), ".fs"),
 }
@@ -159,16 +159,20 @@ def place_and_route(netlist, device, *, output=None, constraints=None, clock=0.0
     form = FAMILIES[device.family]
     report = netlist.with_name(f"{netlist.stem}.{seed}.report.json")
     log = netlist.with_name(f"{netlist.stem}.{seed}.nextpnr.log")
-    arguments = [*device.nextpnr_options, *form.options, "--json", netlist.name, "--seed", seed, "--freq", clock,
+    arguments = [*device.nextpnr_options, "--json", netlist.name, "--seed", seed, "--freq", clock,
                  "--timing-allow-fail", "--report", report.name, "--log", log.name, "-q"]
     if constraints is None:
         arguments += form.unconstrained
     arguments += {"ice40": _ice40_files, "ecp5": _ecp5_files, "gowin": _gowin_files}[device.family](
         constraints and constraints.name, output and output.name)
-    try:
-        tools.find(form.nextpnr).run(arguments, cwd=netlist.parent, progress=progress)
-    except SpikeloomError as error:
-        raise SpikeloomError(_excess(log, device) or f"{device.name}: {error}") from None
+    for placer in form.placers:
+        try:
+            tools.find(form.nextpnr).run([*arguments, "--placer", placer], cwd=netlist.parent, progress=progress)
+            break
+        except SpikeloomError as error:
+            excess = _excess(log, device)
+            if excess or placer == form.placers[-1]:
+                raise SpikeloomError(excess or f"{device.name}: {error}") from None
     result = json.loads(report.read_text())
     clocks = [entry["achieved"] for entry in result["fmax"].values()]
     if not clocks:

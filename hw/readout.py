@@ -1,14 +1,19 @@
 """Scores of the last layer, and the winner among them."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
 
 from .event import PermitSignature
 from .neuron import UpdateSignature
+from .skid import Skid
 from .storage import delayed, in_use, storage
 
 __all__ = ["Readout", "Result"]
+
+
+#: Scores that may be between a neuron update and the queue's level, generously.
+IN_FLIGHT = 8
 
 
 class Result(data.StructLayout):
@@ -34,7 +39,7 @@ class Readout(wiring.Component):
     The last layer has one update unit, so neurons come one by one; in a sample's last time step their
     scores go into a queue. Permits for time steps are given only while the queue has room for two more samples.
 
-    Throughput: one neuron per cycle. Latency from a sample's last update to the winner: 7 cycles.
+    Throughput: one neuron per cycle. Latency from a sample's last update to the winner: 8 cycles.
 
     Parameters
     ----------
@@ -104,23 +109,35 @@ class Readout(wiring.Component):
             with m.If(begins | (score > best)):
                 m.d.sync += [best.eq(score), winner.eq(index)]
 
-        depth = 1 << (4 * n_out + 3).bit_length()
+        # The queue. Its level starts at -1, so that the sign bit says "empty".
+        depth = 1 << (4 * n_out + IN_FLIGHT).bit_length()
         layout = self.o.payload.shape()
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=layout.size, depth=depth)
-        result = data.View(layout, queue.w_data)
+        m.submodules.queue = queue = storage(layout, depth)
+        m.submodules.skid = skid = Skid(layout)
+        connect(m, skid.o, wiring.flipped(self.o))
+        w_port, r_port = queue.write_port(), queue.read_port()
+        level = Signal(range(-1, depth), init=-1)
+        taken = Signal()
         m.d.comb += [
-            result.score.eq(delayed(m, score)),
-            result.winner.eq(winner),
-            result.last.eq(delayed(m, word_last)),
-            queue.w_en.eq(delayed(m, scored, reset_less=False)),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            w_port.en.eq(delayed(m, scored, reset_less=False)),
+            w_port.data.score.eq(delayed(m, score)),
+            w_port.data.winner.eq(winner),
+            w_port.data.last.eq(delayed(m, word_last)),
+            taken.eq(~level[-1] & skid.i.ready),
+            r_port.en.eq(skid.i.ready),
+            skid.i.payload.eq(r_port.data),
         ]
+        m.d.sync += [
+            level.eq(level + w_port.en - taken),
+            w_port.addr.eq(w_port.addr + w_port.en),
+            r_port.addr.eq(r_port.addr + taken),
+        ]
+        with m.If(skid.i.ready):
+            m.d.sync += skid.i.valid.eq(taken)
 
         # Up to two time steps are on their way, and either may be a sample's last.
         room = Signal(init=1)
-        m.d.sync += room.eq(queue.level <= depth - 2 * n_out - 8)
+        m.d.sync += room.eq(level < depth - 2 * n_out - IN_FLIGHT)
         offered = Signal()  # a permit once offered stays so until it is taken
         granted = offered & self.permit.ready
         finished = delayed(m, update.valid & update.last_word, after_read + 2, reset_less=False)

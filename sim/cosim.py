@@ -56,8 +56,11 @@ class _Verilator(runner.Verilator):
 
 
 def _simulator(name):
-    """The runner and build arguments of a simulator, with its tools on PATH."""
+    """The tool, the runner and the build arguments of a simulator."""
     tool = tools.find(name)
+    missing = [what for what in ("make", "perl", "c++") if name == "verilator" and shutil.which(what) is None]
+    if missing:
+        raise SpikeloomError(f"{' and '.join(missing)} not found, which Verilator needs: apt install g++ make perl")
     if name == "verilator":
         return tool, _Verilator(), ["--timing", "-Wno-fatal", "-Wno-WIDTHTRUNC", "-Wno-WIDTHEXPAND", "-O3",
                                     "-CFLAGS", "-O1 -std=gnu++20", "--x-assign", "fast", "--x-initial", "fast"]
@@ -84,7 +87,7 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
     inputs = np.asarray(inputs)
     samples, steps, _ = inputs.shape
     tool, simulation, build_args = _simulator(simulator)
-    sources = {f"{verilog.MODULE}.v": verilog.generate(program), f"{harness.TOP}.v": harness.generate(program, detail=detail)}
+    sources = {f"{verilog.MODULE}.v": verilog.generate(program), f"{harness.TOP}.v": harness.generate(program)}
     digest = hashlib.sha256("\0".join([*sources.values(), str(tool), *build_args]).encode()).hexdigest()
     built = Path(folder).resolve() / f"{simulator}-{digest[:16]}"
     with _environment(tool):
@@ -96,7 +99,7 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
             patience = 1000 + 40 * steps * sum(
                 core.groups * (core.i_words.size * core.i_words.width + core.pace) for core in program.cores)
             _simulate(simulation, simulator, built, where, progress, [
-                f"+stall={round(100 * stall)}", f"+seed={seed}", f"+samples={samples}", f"+patience={patience}"])
+                f"+stall={round(100 * stall)}", f"+seed={seed}", f"+samples={samples}", f"+patience={patience}", *(["+detail"] if detail else [])])
             return _read(program, where, samples, steps, detail)
 
 

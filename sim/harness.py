@@ -13,12 +13,12 @@ TOP = "harness"
 WORD_BYTES = 8
 
 
-def generate(program, *, detail):
+def generate(program):
     """The harness of a program's Verilog.
 
-    It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with, for each
-    update of layer N, the spikes and every unit's membrane potential (``detail``), or else the number of spikes in each
-    time step; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
+    It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
+    number of spikes of layer N in each time step, or, with ``+detail``, the spikes and every unit's membrane potential
+    at each update; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
     ``+stall=N`` of 100 cycles, at random from ``+seed=N``. It raises ``done`` after ``+samples=N`` samples and
     ``stuck`` when there was no result for ``+patience=N`` cycles.
     """
@@ -27,7 +27,7 @@ def generate(program, *, detail):
     winner_width = max(1, (program.network.n_out - 1).bit_length())
     score_width = program.score_width
     o_width = score_width + winner_width + 1
-    watch = "\n".join(_watch(number, core, detail) for number, core in enumerate(cores))
+    watch = "\n".join(_watch(number, core) for number, core in enumerate(cores))
     opened = "\n".join(f'    layer_{number} = $fopen("layer_{number}.txt", "w");' for number in range(len(cores)))
     closed = "\n".join(f"      $fclose(layer_{number});" for number in range(len(cores)))
     files = ", ".join(f"layer_{number}" for number in range(len(cores)))
@@ -49,7 +49,7 @@ module {TOP};
   wire last = o_payload[{o_width - 1}];
   reg [{8 * WORD_BYTES - 1}:0] word;
   integer words, results, {files};
-  integer got, stall = 0, seed = 0, samples = 0, patience = 1000000, idle = 0, seen = 0;
+  integer got, detail, stall = 0, seed = 0, samples = 0, patience = 1000000, idle = 0, seen = 0;
 
   {MODULE} dut (.clk(clk), .rst(rst), .i__payload(i_payload), .i__valid(i_valid), .i__ready(i_ready),
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready));
@@ -57,6 +57,7 @@ module {TOP};
   always #5 clk = ~clk;
 
   initial begin
+    detail = $test$plusargs("detail");
     got = $value$plusargs("stall=%d", stall);
     got = $value$plusargs("seed=%d", seed);
     got = $value$plusargs("samples=%d", samples);
@@ -106,21 +107,22 @@ endmodule
 """
 
 
-def _watch(number, core, detail):
+def _watch(number, core):
     """The block that writes down what one layer does."""
     neurons = f"dut.layer_{core.layer.name}.neurons"
-    if detail:
-        shown = ", ".join([f"{neurons}.update__z", *(f"$signed({neurons}.update__v__{unit})" for unit in range(core.units))])
-        numbers = " ".join(["%0d"] * (core.units + 1))
-        return f"""  always @(posedge clk) if (go && !done && {neurons}.update__valid)
-    $fwrite(layer_{number}, "{numbers}\\n", {shown});
-"""
+    shown = ", ".join([f"{neurons}.update__z",
+                       *(f"$signed({neurons}.update__v__{unit})" for unit in range(core.units))])
+    numbers = " ".join(["%0d"] * (core.units + 1))
     return f"""  integer spikes_{number} = 0;
   always @(posedge clk) if (go && !done && {neurons}.update__valid) begin
-    spikes_{number} = spikes_{number} + $countones({neurons}.update__z);
-    if ({neurons}.update__last_word) begin
-      $fwrite(layer_{number}, "%0d\\n", spikes_{number});
-      spikes_{number} = 0;
+    if (detail != 0)
+      $fwrite(layer_{number}, "{numbers}\\n", {shown});
+    else begin
+      spikes_{number} = spikes_{number} + $countones({neurons}.update__z);
+      if ({neurons}.update__last_word) begin
+        $fwrite(layer_{number}, "%0d\\n", spikes_{number});
+        spikes_{number} = 0;
+      end
     end
   end
 """

@@ -1,0 +1,201 @@
+"""The gateware equals the reference: every spike and membrane potential, in Amaranth's simulator and in Verilog."""
+
+import dataclasses
+import shutil
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs, networks
+from spikeloom import compile, reference
+from spikeloom.network import (
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    ShiftLeak,
+    Silent,
+    Spike,
+    TableLeak,
+    WeightFormat,
+)
+from spikeloom.program import Placement, Program
+from spikeloom.sim import backend, cosim, pysim, trace
+
+
+@st.composite
+def programs(draw):
+    """A small network with any placement."""
+    network = draw(networks())
+    layers = [dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
+              for layer in network.layers]
+    placements = []
+    for layer in layers:
+        units = 1 if layer is layers[-1] else draw(st.sampled_from([1, 2, 4, 8]))
+        placements.append(Placement(units * draw(st.integers(1, -(-layer.n_out // units) + 1)), units))
+    network = dataclasses.replace(network, layers=tuple(layers))
+    return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements)
+
+
+@hypothesis.settings(max_examples=40, deadline=None, print_blob=True, phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
+                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@given(st.data())
+def test_amaranth_equals_reference(data):
+    program = data.draw(programs())
+    x = data.draw(inputs(program.network))
+    stall, seed = data.draw(st.sampled_from([0.0, 0.5])), data.draw(st.integers(0, 1000))
+    seen, _ = pysim.run(program, x, stall=stall, seed=seed)
+    assert trace.first_difference(program.network, reference.run(program.network, x), seen) is None
+
+
+def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", readout="count", last=None, seed=0):
+    rng = np.random.default_rng(seed)
+    layers = [Dense(f"layer_{number}", rng.choice(form.values, (n_out, n_in)), form, rng.integers(1, 9, n_out),
+                    rng.integers(-2, 3, n_out), v_width, leak or ShiftLeak(2), reset)
+              for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False))]
+    if last is not None:
+        layers[-1] = dataclasses.replace(layers[-1], reset="none", fire=last)
+    return Network(InputFormat(sizes[0], width), tuple(layers), 5, readout)
+
+
+EXAMPLES = {
+    "ternary": (network((20, 24, 10), WeightFormat("ternary", 2)), [(8, 4), (5, 1)]),
+    "graded input, int weights, table leak": (
+        network((12, 16, 6), WeightFormat("int", 4), width=3, v_width=8, seed=1,
+                leak=TableLeak(tuple(v * 3 // 4 for v in range(-128, 128)))), [(16, 8), (6, 1)]),
+    "membrane read-out, power-of-two weights": (
+        network((9, 7, 5), WeightFormat("pot", 4), v_width=16, reset="zero", readout="membrane", last=Silent(), seed=2),
+        [(4, 2), (3, 1)]),
+}
+
+
+def frames(net, samples=6, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 2**net.input.width, (samples, net.time_steps, net.input.size))
+    x[0], x[1] = 0, net.input.bounds[1]
+    return x
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_verilator_equals_reference(name, tmp_path):
+    net, placements = EXAMPLES[name]
+    program = Program(net, "hx8k", [Placement(*placement) for placement in placements])
+    x = frames(net, 30)
+    expected = reference.run(net, x)
+    for stall in (0.0, 0.4):
+        run = cosim.run(program, x, stall=stall, seed=3, folder=tmp_path)
+        assert trace.first_difference(net, expected, run.trace) is None
+    run = cosim.run(program, x, detail=False, folder=tmp_path)
+    assert run.trace is None
+    for counts, spikes in zip(run.spike_counts, expected.spikes, strict=True):
+        assert np.array_equal(counts, spikes.sum(axis=2))
+    assert np.array_equal(run.scores, expected.scores) and np.array_equal(run.winners, expected.winners)
+    _, cycles = pysim.run(program, x)
+    assert abs(int(run.finished[-1]) - cycles) <= 4  # each starts its clock a little apart from the first word
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is not installed")
+def test_icarus_equals_reference(tmp_path):
+    net, placements = EXAMPLES["ternary"]
+    program = Program(net, "hx8k", [Placement(*placement) for placement in placements])
+    assert backend.verify(program, frames(net), "icarus", folder=tmp_path).difference is None
+
+
+# Corners ------------------------------------------------------------------------------------------
+
+
+def one_layer(weights, threshold, *, v_width=4, reset="subtract", bias=0, leak=None, steps=6):
+    weights = np.array(weights)
+    n_out = len(weights)
+    layer = Dense("only", weights, WeightFormat("int", 8), np.full(n_out, threshold), np.full(n_out, bias), v_width,
+                  leak or ShiftLeak(1), reset)
+    return Network(InputFormat(weights.shape[1]), (layer,), steps)
+
+
+CORNERS = {
+    "no spikes": (one_layer([[1, 1]] * 3, 100), 0),
+    "all spikes": (one_layer([[9, 9]] * 3, 1), 1),
+    "saturates high": (one_layer([[100, 100]] * 3, 127, reset="none"), 1),
+    "saturates low": (one_layer([[-100, -100]] * 3, 1), 1),
+    "exactly at threshold": (one_layer([[3, 4]] * 3, 7, reset="zero"), 1),
+    "one below threshold": (one_layer([[3, 4]] * 3, 8, reset="zero", leak=ShiftLeak(15)), 1),
+    "threshold below zero": (one_layer([[-3, -4]] * 3, -5), 0),
+    "threshold below zero, deep potential": (one_layer([[-100, 90]] * 3, -30, v_width=8), 1),
+    "bias alone fires": (one_layer([[0, 0]] * 3, 3, bias=2), 0),
+    "one neuron": (one_layer([[5]], 9), 1),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_corners(name, lanes):
+    net, level = CORNERS[name]
+    x = np.full((3, net.time_steps, net.input.size), level)
+    seen, _ = pysim.run(Program(net, "hx8k", [Placement(lanes, 1)]), x)
+    assert trace.first_difference(net, reference.run(net, x), seen) is None
+
+
+def test_reset_between_samples():
+    net = one_layer([[3]], 100, reset="none", leak=ShiftLeak(15))
+    x = np.ones((4, 6, 1), int)
+    x[1::2] = 0
+    seen, _ = pysim.run(Program(net, "hx8k", [Placement(1, 1)]), x)
+    assert not seen.membranes[0][1].any()  # nothing of the sample before
+
+
+# Differences, predictions, mistakes ------------------------------------------------------------------
+
+
+def test_first_difference_is_named():
+    net, _ = EXAMPLES["ternary"]
+    x = frames(net)
+    expected = reference.run(net, x)
+    assert trace.first_difference(net, expected, expected) is None
+    membranes = [m.copy() for m in expected.membranes]
+    membranes[1][4, 2, 3] += 1
+    membranes[0][4, 3, 0] += 1
+    seen = dataclasses.replace(expected, membranes=membranes)
+    value = expected.membranes[1][4, 2, 3]
+    assert str(trace.first_difference(net, expected, seen)) == (
+        f"sample 4, time step 2, layer layer_1, neuron 3: membrane potential {value + 1}, expected {value}")
+    scores = expected.scores.copy()
+    scores[2, 1] -= 1
+    seen = dataclasses.replace(expected, scores=scores)
+    assert str(trace.first_difference(net, expected, seen)) == (
+        f"sample 2, neuron 1: score {scores[2, 1]}, expected {scores[2, 1] + 1}")
+
+
+def test_a_wrong_weight_memory_is_found(tmp_path):
+    """One flipped weight in the gateware alone must not pass."""
+    net, placements = EXAMPLES["ternary"]
+    weights = net.layers[0].weights.copy()
+    weights[5, 7] = 1 if weights[5, 7] < 1 else -1
+    changed = dataclasses.replace(net, layers=(dataclasses.replace(net.layers[0], weights=weights), net.layers[1]))
+    program = Program(changed, "hx8k", [Placement(*placement) for placement in placements])
+    x = frames(net, 20)
+    seen, _ = pysim.run(program, x)
+    difference = trace.first_difference(net, reference.run(net, x), seen)
+    assert difference is not None and difference.layer == "layer_0" and difference.neuron == 5
+
+
+@pytest.mark.parametrize("sizes, density", [((64, 40, 10), 0.3), ((64, 64, 64, 32, 16), 0.1), ((32, 64, 12), 0.5)])
+def test_predicted_cycles_are_within_five_percent(sizes, density):
+    net = network(sizes, WeightFormat("ternary", 2), seed=4)
+    x = (np.random.default_rng(0).random((6, 5, sizes[0])) < density).astype(int)
+    entering = [x, *reference.run(net, x).spikes[:-1]]
+    events = np.stack([z.sum(axis=2).ravel() for z in entering], axis=1)
+    program = compile.compile(net, "ulx3s-25f", activity=events.mean(axis=0))
+    _, cycles = pysim.run(program, x)
+    assert compile.predict(program, events) == pytest.approx(cycles, rel=0.05)
+
+
+def test_mistakes_are_told_in_one_line():
+    net, _ = EXAMPLES["ternary"]
+    from spikeloom.errors import SpikeloomError
+    with pytest.raises(SpikeloomError, match="^Backend must be one of reference, torch, amaranth, verilator, icarus, "
+                                             "not 'fpga'$"):
+        backend.verify(net, frames(net), "fpga")
+    with pytest.raises(SpikeloomError, match="^Backend amaranth simulates gateware and needs a program"):
+        backend.verify(net, frames(net), "amaranth")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from spikeloom import reference
-from spikeloom.hw.top import Top, verilog
+from spikeloom.hw.top import BoardTop, Top, verilog
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.sim import trace
@@ -25,9 +25,9 @@ def random_program(seed, *, i_width=1, kind=("ternary", 2), readout="count", tar
     return Program(network, target, [Placement(8, 2), Placement(5, 1)])
 
 
-def through_pins(program, inputs):
+def through_pins(top, inputs):
     """Scores (samples, n_out) and winners (samples,) of ``inputs``, sent and received bit by bit."""
-    top = Top(program, divisor=DIVISOR)
+    program = top.program
     fields = trace.input_words(program, inputs).tolist()
     words = program.cores[0].i_words
     score_width, n_out = program.score_width, program.network.n_out
@@ -54,6 +54,7 @@ def through_pins(program, inputs):
 
     async def send(ctx):
         samples = 0
+        await ctx.delay(300e-6)  # a board resets after configuration
         for index, bits, last, final in fields:
             word = bits | index << words.width | last << (i_width - 2) | final << (i_width - 1)
             for byte in word.to_bytes(-(-i_width // 8), "little"):
@@ -77,17 +78,25 @@ def through_pins(program, inputs):
             scores.append(row)
             winners.append(word >> score_width & (1 << winner_width) - 1)
 
+    async def oscillate(ctx):
+        while True:
+            await ctx.delay(0.5e-6)
+            ctx.set(top.clk, ~ctx.get(top.clk))
+
     simulator = Simulator(top)
-    simulator.add_clock(1e-6)
+    if isinstance(top, BoardTop):
+        simulator.add_testbench(oscillate, background=True)
+    else:
+        simulator.add_clock(1e-6)
     simulator.add_testbench(send, background=True)
     simulator.add_testbench(receive)
     simulator.run()
     return np.array(scores), np.array(winners)
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}, {"kind": ("binary", 1)}])
-def test_bytes_in_scores_out(options):
+@pytest.mark.parametrize("block, options", [
+    (Top, {}), (Top, {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}), (BoardTop, {"kind": ("binary", 1)})])
+def test_bytes_in_scores_out(block, options):
     for seed in range(2):
         program = random_program(seed, **options)
         rng = np.random.default_rng(seed)
@@ -95,7 +104,7 @@ def test_bytes_in_scores_out(options):
         inputs = (rng.random(shape) < 0.4) * rng.integers(0, 2**program.network.input.width, shape)
         inputs[1] = 0
         expected = reference.run(program.network, inputs)
-        scores, winners = through_pins(program, inputs)
+        scores, winners = through_pins(block(program, divisor=DIVISOR), inputs)
         assert (scores == expected.scores).all()
         assert (winners == expected.winners).all()
 

@@ -1,0 +1,298 @@
+"""docs/format.md is enough: a simulator written from that page alone equals the reference.
+
+The first part, the simulator, uses nothing of Spikeloom and is deliberately plain: Python's integers and loops.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spikeloom import reference
+from spikeloom.network import (
+    RESETS,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    NoLeak,
+    ShiftLeak,
+    Silent,
+    Spike,
+    TableLeak,
+    WeightFormat,
+)
+from spikeloom.program import Placement, Program
+from spikeloom.sim import trace
+
+PAGE = Path(__file__).parents[2] / "docs" / "format.md"
+
+# A simulator from the page alone ----------------------------------------------------------------
+
+
+def read(path, kind):
+    """The header and the arrays of a file."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
+    header = json.loads(bytes(arrays.pop("header").tolist()).decode())
+    assert header["kind"] == kind and header["version"] == 1
+    return header, arrays
+
+
+def plain_layers(header, arrays):
+    """The entries of ``layers``, each with its arrays as lists of Python integers."""
+    layers = []
+    for number, entry in enumerate(header["layers"]):
+        own = {name.partition(".")[2]: array.tolist() for name, array in arrays.items()
+               if name.partition(".")[0] == str(number)}
+        layers.append(entry | own)
+    return layers
+
+
+def plain_step(layer, z, v):
+    """One time step of a layer: what it fires for ``z``, while ``v``, its membrane potentials, are updated in place."""
+    v_min, v_max = -(2 ** (layer["v_width"] - 1)), 2 ** (layer["v_width"] - 1) - 1
+    fired = []
+    for j, row in enumerate(layer["weights"]):
+        i = layer["bias"][j]
+        for weight, value in zip(row, z, strict=True):
+            i += weight * value
+
+        if layer["leak"]["kind"] == "none":
+            leaked = v[j]
+        elif layer["leak"]["kind"] == "shift":
+            leaked = v[j] - v[j] // 2 ** layer["leak"]["shift"]
+        elif layer["leak"]["kind"] == "table":
+            leaked = layer["leak_table"][v[j] - v_min]
+        u = leaked + i
+
+        threshold = layer["threshold"][j]
+        if layer["fire"]["kind"] == "spike":
+            spike = 1 if u >= threshold else 0
+        elif layer["fire"]["kind"] == "graded":
+            spike = min(max(u // threshold, layer["fire"]["low"]), layer["fire"]["high"])
+        elif layer["fire"]["kind"] == "silent":
+            spike = 0
+
+        if layer["reset"] == "subtract":
+            left = u - threshold * spike
+        elif layer["reset"] == "zero":
+            left = 0 if spike != 0 else u
+        elif layer["reset"] == "none":
+            left = u
+        v[j] = min(max(left, v_min), v_max)
+        fired.append(spike)
+    return fired
+
+
+def plain_run(header, arrays, samples):
+    """Spikes and membranes [layer][sample][time step][neuron], scores [sample][neuron] and winners [sample]."""
+    layers = plain_layers(header, arrays)
+    spikes, membranes = [[] for _ in layers], [[] for _ in layers]
+    scores, winners = [], []
+    for sample in samples:
+        v = [[0] * len(layer["weights"]) for layer in layers]
+        for number in range(len(layers)):
+            spikes[number].append([])
+            membranes[number].append([])
+        for z in sample:
+            for number, layer in enumerate(layers):
+                z = plain_step(layer, z, v[number])
+                spikes[number][-1].append(z)
+                membranes[number][-1].append(list(v[number]))
+        if header["readout"] == "count":
+            score = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v[-1]))]
+        elif header["readout"] == "membrane":
+            score = v[-1]
+        scores.append(score)
+        winners.append(score.index(max(score)))
+    return spikes, membranes, scores, winners
+
+
+def plain_digest(header, arrays):
+    """A network's digest."""
+    meaning = {key: header[key] for key in ("input", "time_steps", "readout", "layers")}
+    content = json.dumps(meaning, sort_keys=True).encode()
+    for name in sorted(arrays):
+        kind = "<i2" if name.endswith("weights") else "<i4"
+        content += f"{name} {kind} {arrays[name].shape}".encode() + arrays[name].astype(kind).tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def plain_code(weight, kind, width):
+    """A weight's code in a memory."""
+    if kind == "binary":
+        return {-1: 0, 1: 1}[weight]
+    if kind == "pot":
+        return 0 if weight == 0 else (weight < 0) << (width - 1) | abs(weight).bit_length()
+    return weight + 2**width if weight < 0 else weight
+
+
+def plain_memories(layer, lanes, units):
+    """A layer's weight, threshold and bias memories, as lists of rows."""
+    n_out, n_in = len(layer["weights"]), len(layer["weights"][0])
+    groups = -(-n_out // lanes)
+    real = [j if j < n_out else 0 for j in range(groups * lanes)]
+    form = layer["weight_format"]["kind"], layer["weight_format"]["width"]
+    weights = [[plain_code(layer["weights"][real[g * lanes + lane]][i], *form) for lane in range(lanes)]
+               for g in range(groups) for i in range(n_in)]
+    return weights, *([[layer[name][real[a * units + u]] for u in range(units)]
+                       for a in range(groups * lanes // units)] for name in ("threshold", "bias"))
+
+
+# Held to Spikeloom ------------------------------------------------------------------------------
+
+FORMATS = [WeightFormat("binary", 1), WeightFormat("ternary", 2),
+           *(WeightFormat("int", width) for width in range(2, 9)),
+           *(WeightFormat("pot", width) for width in range(2, 5))]
+
+#: Every leak with every reset and every way of firing.
+RULES = list(itertools.product(("none", "shift", "table"), RESETS, ("spike", "graded", "silent")))
+
+
+def random_layer(rng, name, n_in, rule, weight_format):
+    leak, reset, fire = rule
+    n_out, v_width = int(rng.integers(2, 6)), int(rng.integers(2, 11))
+    leak = {"none": NoLeak(), "shift": ShiftLeak(int(rng.integers(1, 5))), "table": TableLeak(tuple(
+        rng.integers(-(2 ** (v_width - 1)), 2 ** (v_width - 1), 2**v_width).tolist()))}[leak]
+    threshold = rng.integers(-2, 20, n_out) if fire != "graded" else 2 ** rng.integers(0, 5, n_out)
+    graded = GradedSpike(int(rng.integers(-128, 1)), int(rng.integers(1, 128)))
+    fire = {"spike": Spike(), "silent": Silent(), "graded": graded}[fire]
+    return Dense(name, rng.choice(weight_format.values, (n_out, n_in)), weight_format, threshold,
+                 rng.integers(-6, 7, n_out), v_width, leak, reset, fire)
+
+
+def random_network(number, *, fires=("spike", "graded", "silent")):
+    """Three layers, the first and last under one of the `RULES`, the one in the middle under another."""
+    rng = np.random.default_rng(number)
+    rules = [rule for rule in RULES if rule[2] in fires]
+    entry, layers = InputFormat(int(rng.integers(1, 12)), int(rng.integers(1, 9))), []
+    size = entry.size
+    for place, rule in enumerate((rules[number % len(rules)], rules[(7 * number + 3) % len(rules)],
+                                  rules[number % len(rules)])):
+        layers.append(random_layer(rng, f"layer_{place}", size, rule, FORMATS[(number + 5 * place) % len(FORMATS)]))
+        size = layers[-1].n_out
+    return Network(entry, tuple(layers), 6, ("count", "membrane")[number % 2], {"why": number})
+
+
+def random_inputs(network, seed):
+    return np.random.default_rng(seed).integers(0, 2**network.input.width, (3, network.time_steps, network.input.size))
+
+
+@pytest.mark.parametrize("number", range(len(RULES)), ids=["-".join(rule) for rule in RULES])
+def test_a_simulator_from_the_page_equals_the_reference(number, tmp_path):
+    network = random_network(number)
+    network.save(tmp_path / "network.npz")
+    header, arrays = read(tmp_path / "network.npz", "network")
+    inputs = random_inputs(network, number)
+    spikes, membranes, scores, winners = plain_run(header, arrays, inputs.tolist())
+    expected = reference.run(network, inputs)
+    assert spikes == [array.tolist() for array in expected.spikes]
+    assert membranes == [array.tolist() for array in expected.membranes]
+    assert scores == expected.scores.tolist() and winners == expected.winners.tolist()
+    assert plain_digest(header, arrays) == network.digest
+
+
+def test_the_simulator_uses_nothing_of_spikeloom():
+    for function in (read, plain_layers, plain_step, plain_run, plain_digest, plain_code, plain_memories):
+        for value in (globals().get(name) for name in function.__code__.co_names):
+            origin = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+            assert not origin.startswith("spikeloom"), f"{function.__name__} uses {value}"
+
+
+def test_the_networks_above_hold_every_kind_and_do_something():
+    networks = [random_network(number) for number in range(len(RULES))]
+    layers = [layer for network in networks for layer in network.layers]
+    assert {layer.weight_format for layer in layers} == set(FORMATS)
+    assert {(layer.leak.kind, layer.reset, layer.fire.kind) for layer in layers} == set(RULES)
+    fired = [reference.run(network, random_inputs(network, number)).spikes[0]
+             for number, network in enumerate(networks)]
+    for network, z in zip(networks, fired, strict=True):
+        assert (z != 0).any() != isinstance(network.layers[0].fire, Silent)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_memories_from_the_page_are_those_of_a_program(number, tmp_path):
+    network = random_network(number, fires=("spike", "silent"))
+    units = [1 << number % 3, 2, 1]
+    program = Program(network, "hx8k", [Placement(units[n] * (1 + (number + n) % 3), units[n]) for n in range(3)])
+    program.save(tmp_path / "program.npz")
+    header, arrays = read(tmp_path / "program.npz", "program")
+    for n, layer in enumerate(plain_layers(header["network"], arrays)):
+        placement = header["placements"][n]
+        memories = plain_memories(layer, placement["lanes"], placement["units"])
+        assert [arrays[f"{n}.{name}_memory"].tolist() for name in ("weight", "threshold", "bias")] == list(memories)
+    own = {name: array for name, array in arrays.items() if not name.endswith("_memory")}
+    pairs = [[entry["lanes"], entry["units"]] for entry in header["placements"]]
+    text = json.dumps([plain_digest(header["network"], own), header["target"], pairs])
+    assert hashlib.sha256(text.encode()).hexdigest() == program.digest
+
+
+# The page itself --------------------------------------------------------------------------------
+
+
+def example():
+    """The page's example: header and arrays."""
+    page = PAGE.read_text()
+    arrays = {name: np.array(json.loads(values.replace("−", "-")))
+              for name, values in re.findall(r"`(0\.\w+)` = (\[[^`.;]*\])", page)}
+    return json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1]), arrays
+
+
+def test_the_example_is_right():
+    header, arrays = example()
+    memory = arrays.pop("0.weight_memory")
+    assert sorted(arrays) == ["0.bias", "0.threshold", "0.weights"]
+    rows = re.findall(r"^\| (\d) \| (\d), (\d) \| (\d)" + r" \| (-?\d+)" * 5 + r" \|$", PAGE.read_text(), re.MULTILINE)
+    rows = np.array(rows, int).reshape(3, 2, 9)  # time step, neuron, column
+    inputs = rows[None, :, 0, 1:3]
+    network = Network.from_content(header, arrays)
+    seen = reference.run(network, inputs)
+    before = np.concatenate([np.zeros((1, 2), int), seen.membranes[0][0, :-1]])
+    leaked = reference.leak(network.layers[0], before)
+    current = reference.currents(network.layers[0], inputs[0])
+    assert np.array_equal(rows[..., 4:], np.stack(
+        [leaked, current, leaked + current, seen.spikes[0][0], seen.membranes[0][0]], axis=-1))
+    assert seen.scores.tolist() == [[1, 3]] and seen.winners.tolist() == [1]
+    spikes, membranes, scores, winners = plain_run(header, arrays, inputs.tolist())
+    assert (spikes[0], membranes[0]) == (seen.spikes[0].tolist(), seen.membranes[0].tolist())
+    assert (scores, winners) == ([[1, 3]], [1])
+    assert Program(network, "hx8k", [Placement(2, 1)]).cores[0].weights.tolist() == memory.tolist()
+    assert Program(network, "hx8k", [Placement(1, 1)]).cores[0].weights.tolist() == [[2], [7], [1], [3]]
+
+
+def keys(value):
+    """Every key of nested JSON, without looking into notes."""
+    if isinstance(value, dict):
+        return {key for name, inner in value.items() for key in {name} | (keys(inner) if name != "notes" else set())}
+    return {key for inner in value for key in keys(inner)} if isinstance(value, list) else set()
+
+
+def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
+    page, written = PAGE.read_text(), []
+    for number in range(len(RULES)):
+        random_network(number).save(tmp_path / f"{number}.npz")
+        written.append(read(tmp_path / f"{number}.npz", "network"))
+    network = random_network(0, fires=("spike",))
+    program = Program(network, "hx8k", [Placement(1, 1)] * 3)
+    program.save(tmp_path / "program.npz")
+    written.append(read(tmp_path / "program.npz", "program"))
+    inputs = random_inputs(network, 0)
+    trace.save(tmp_path / "simulation.npz", program, "amaranth", inputs, inputs[:, 0, 0],
+               reference.run(network, inputs), 1)
+    written.append(read(tmp_path / "simulation.npz", "simulation"))
+
+    for key in {key for header, _ in written for key in keys(header)}:
+        assert f"`{key}`" in page, key
+    for name, array in {name: array for _, arrays in written for name, array in arrays.items()}.items():
+        row = re.search(rf"^\| `{re.sub(r'^[0-9]+', 'L', name)}` \| (.+?) \| (\(.*?\)) \|", page, re.MULTILINE)
+        assert row, name
+        assert row[1] in (array.dtype.name, "any integer"), name
+        assert row[2].count(",") + (not row[2].endswith(",)")) == array.ndim, name

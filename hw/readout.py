@@ -39,7 +39,7 @@ class Readout(wiring.Component):
     The last layer has one update unit, so neurons come one by one; in a sample's last time step their
     scores go into a queue. Permits for time steps are given only while the queue has room for two more samples.
 
-    Throughput: one neuron per cycle. Latency from a sample's last update to the winner: 8 cycles.
+    Throughput: one neuron per cycle. Latency from a sample's last update to the winner: 9 cycles.
 
     Parameters
     ----------
@@ -125,15 +125,15 @@ class Readout(wiring.Component):
             w_port.data.last.eq(delayed(m, word_last)),
             taken.eq(~level[-1] & skid.i.ready),
             r_port.en.eq(skid.i.ready),
-            skid.i.payload.eq(r_port.data),
         ]
         m.d.sync += [
             level.eq(level + w_port.en - taken),
             w_port.addr.eq(w_port.addr + w_port.en),
             r_port.addr.eq(r_port.addr + taken),
         ]
-        with m.If(skid.i.ready):
-            m.d.sync += skid.i.valid.eq(taken)
+        read_valid = Signal()
+        with m.If(skid.i.ready):  # block RAM is slow to answer, so its output goes straight into a register
+            m.d.sync += [read_valid.eq(taken), skid.i.valid.eq(read_valid), skid.i.payload.eq(r_port.data)]
 
         # Up to two time steps are on their way, and either may be a sample's last.
         room = Signal(init=1)

@@ -11,7 +11,7 @@ scored under its own semantics.
 
 Finished work is kept under build/, so an interrupted run continues.
 
-    python benchmarks/peers.py [--only W1 W2 ...] [--weights ternary int4] [--devices up5k hx8k ecp5-25f]
+    python benchmarks/peers.py [--only W1 W2 ...] [--weights ternary int4] [--devices up5k hx8k ecp5-25f] [--finished]
 """
 
 import argparse
@@ -20,7 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 from common import Figures
-from silicon import DEVICES, implement, kept
+from silicon import DEVICES, Unfinished, implement, kept
 from spikeloom import reference
 from spikeloom.hw.array import Array
 from spikeloom.hw.top import verilog
@@ -136,37 +136,37 @@ def program(name, weights, device, density):
     return Program(network(workload, weights, density), TARGETS[device], [Placement(*each) for each in placements])
 
 
-def cycles(made, workload, density):
+def cycles(made, workload, density, begin):
     """Simulated cycles per time step."""
     def simulate():
         x = inputs(workload, density, workload.samples, seed=2)
         return pysim.run(made, x)[1] / (workload.samples * TIME_STEPS)
 
-    return kept([verilog(Array(made)), density, workload.samples], "cycles", simulate)
+    return kept([verilog(Array(made)), density, workload.samples], "cycles", simulate, begin=begin)
 
 
-def measure(figures, name, weights, device):
+def measure(figures, name, weights, device, begin=True):
     """One workload on one device; its µs × kLUT at `AT` per cent, or None when it does not fit."""
-    made = implement(Array(program(name, weights, device, AT), counter_width=0), device)
     title = f"{name}_{weights}_{device}"
+    made = implement(Array(program(name, weights, device, AT), counter_width=0), device, begin=begin)
     if made is None:
         print(f"{title}: does not fit", flush=True)
         return None
+    steps = {density: cycles(program(name, weights, device, density), WORKLOADS[name], density, begin)
+             for density in DENSITIES}
     luts = made.luts if device != "ecp5-25f" else made.logic
+    cost = steps[AT] / made.clock * luts / 1000
     for density in DENSITIES:
-        steps = cycles(program(name, weights, device, density), WORKLOADS[name], density)
         goal = 30 if (name, density) == ("W1", AT) else None
-        figures.add(f"{title}_cycles_at_{density}%", steps, "cycles/step", aim=goal and f"<= {goal}",
-                    met=goal and steps <= goal)
-        figures.add(f"{title}_time_at_{density}%", steps / made.clock, "µs/step")
-        if density == AT:
-            cost = steps / made.clock * luts / 1000
-            figures.add(f"{title}_cost_at_{density}%", cost, "µs·kLUT")
+        figures.add(f"{title}_cycles_at_{density}%", steps[density], "cycles/step", aim=goal and f"<= {goal}",
+                    met=goal and steps[density] <= goal)
+        figures.add(f"{title}_time_at_{density}%", steps[density] / made.clock, "µs/step")
     goal = 40 if (name, device) == ("W1", "up5k") else None
     figures.add(f"{title}_clock", made.clock, "MHz", aim=goal and f">= {goal}", met=goal and made.clock >= goal)
     figures.add(f"{title}_luts", luts, "LUT")
     figures.add(f"{title}_cells", made.logic, "cells")
     figures.add(f"{title}_blocks", made.blocks, "block RAMs")
+    figures.add(f"{title}_cost_at_{AT}%", cost, "µs·kLUT")
     print(f"{title}: {luts} LUTs, {made.clock} MHz, {cost:.3g} µs·kLUT at {AT} %", flush=True)
     return cost
 
@@ -194,6 +194,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=list(WEIGHTS))
     parser.add_argument("--devices", nargs="+", choices=DEVICES, default=list(DEVICES))
+    parser.add_argument("--finished", action="store_true", help="report what earlier runs finished; begin nothing")
     options = parser.parse_args()
     figures = Figures("peers")
     aims = {"W2": 30, "W3": 10}
@@ -201,7 +202,10 @@ def main():
         best = peers(figures, name)
         for weights in options.weights:
             for device in options.devices:
-                cost = measure(figures, name, weights, device)
+                try:
+                    cost = measure(figures, name, weights, device, begin=not options.finished)
+                except Unfinished:
+                    continue
                 if cost is not None:
                     aim = aims.get(name)
                     figures.add(f"{name}_{weights}_{device}_below_best_peer", best / cost, "x",

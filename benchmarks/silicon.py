@@ -52,10 +52,19 @@ class Silicon:
         return statistics.median(self.clocks)
 
 
-def kept(key, name, work):
-    """The JSON result ``work()`` as kept from an earlier run with this ``key`` (any JSON value), or done now."""
+class Unfinished(LookupError):
+    """Work that no earlier run has finished, where none is to be begun."""
+
+
+def kept(key, name, work, *, begin=True):
+    """The JSON result ``work()`` as kept from an earlier run with this ``key`` (any JSON value), or done now.
+
+    Raises `Unfinished` instead of beginning it, when told not to ``begin``.
+    """
     path = _folder(key) / f"{name}.json"
     if not path.exists():
+        if not begin:
+            raise Unfinished(name)
         result = work()
         part = path.with_suffix(".part")
         part.write_text(json.dumps(result))
@@ -69,8 +78,8 @@ def _folder(key):
     return folder
 
 
-def implement(component, device_name, seeds=SEEDS):
-    """``component`` on a device of `DEVICES`; a `Silicon`, or None when it does not fit."""
+def implement(component, device_name, seeds=SEEDS, *, begin=True):
+    """``component`` on a device of `DEVICES`; a `Silicon`, or None when it does not fit. ``begin`` as in `kept`."""
     device = DEVICES[device_name]
     family = flow.FAMILIES[device.family]
     text = verilog(component)
@@ -93,10 +102,10 @@ def implement(component, device_name, seeds=SEEDS):
             return {"excess": str(error)}
         return {"clock": routed.clock, "logic": routed.used[family.logic], "blocks": routed.used[family.block]}
 
-    netlist = kept(key, "synthesis", synthesize)
+    netlist = kept(key, "synthesis", synthesize, begin=begin)
     placed = []
     for seed in seeds:
-        placed.append(kept(key, f"seed{seed}", lambda seed=seed: place(seed)))
+        placed.append(kept(key, f"seed{seed}", lambda seed=seed: place(seed), begin=begin))
         if "excess" in placed[-1]:
             print(f"  {device_name}: {placed[-1]['excess']}", flush=True)
             return None

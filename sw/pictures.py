@@ -17,7 +17,7 @@ REFERENCE, SEEN, PLAIN, MUTED, WRONG = "#8ab6dc", "#b4430f", "#4a7fae", "#7b8794
 TRACED = 4
 
 #: More marks than this in one panel are drawn as an image, to keep the page small.
-MANY_MARKS = 2000
+MANY_MARKS = 500
 
 _STYLE = {
     "svg.hashsalt": "spikeloom", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5, "axes.edgecolor": MUTED,
@@ -130,7 +130,8 @@ def traces(network, expected, seen, sample, *, name="gateware"):
     """One sample: membranes of some neurons of each layer, ``name`` dashed over the reference, and spikes."""
     figure = _figure(10, 1.9 * len(network.layers) + 0.35)
     panels = figure.subplots(len(network.layers), TRACED, squeeze=False)
-    kinds = {"reference": {"color": REFERENCE, "lw": 6, "solid_capstyle": "round"},
+    width = 6 if seen.spikes[0].shape[1] < 40 else 4
+    kinds = {"reference": {"color": REFERENCE, "lw": width, "solid_capstyle": "round"},
              name: {"color": SEEN, "lw": 1.5, "ls": "--"},
              "threshold": {"color": MUTED, "lw": 1, "ls": ":"},
              "spike": {"color": SEEN, "marker": "v", "ms": 5, "ls": ""}}
@@ -178,13 +179,13 @@ def _telling(layer, membranes, spikes, wrong):
 @_drawn
 def weights(network):
     """For each layer, how its weights are spread over the levels of their grid."""
-    figure, panels = _row(len(network.layers), 2.5)
+    figure, panels = _grid(len(network.layers), 2.5)
     for axis, layer in zip(panels, network.layers, strict=True):
         levels = np.unique(layer.weight_format.values)
         shares = np.array([(layer.weights == level).mean() * 100 for level in levels])
         bars = axis.bar(np.arange(len(levels)), shares, width=0.8, color=PLAIN)
         if len(levels) <= 7:
-            axis.bar_label(bars, [f"{share:.0f} %" for share in shares], fontsize=7.5, color="#444", padding=1)
+            axis.bar_label(bars, [f"{share:.0f}%" for share in shares], fontsize=7.5, color="#444", padding=1)
         every = max(1, -(-len(levels) // 9))
         axis.set_xticks(np.arange(len(levels))[::every], [str(level) for level in levels[::every]])
         axis.set_title(f"{layer.name}: {layer.weight_format.width}-bit {layer.weight_format.kind}", loc="left")
@@ -201,15 +202,15 @@ def rates(network, spikes):
     ``spikes``: list of int arrays (samples, time steps, n_out), one for each layer.
     """
     firing = [(layer, z) for layer, z in zip(network.layers, spikes, strict=True) if not isinstance(layer.fire, Silent)]
-    figure, panels = _row(len(firing), 2.4)
+    figure, panels = _grid(len(firing), 2.4)
     for axis, (layer, z) in zip(panels, firing, strict=True):
         rate = (z != 0).mean(axis=(0, 1)) * 100
         axis.hist(rate, bins=np.linspace(0, max(10, np.ceil(rate.max() / 10) * 10), 21), color=PLAIN, rwidth=0.9)
-        axis.axvline(rate.mean(), color=SEEN, lw=1.2, ls="--", label=f"mean {rate.mean():.1f} %")
-        axis.set_title(f"{layer.name}: {(rate == 0).sum()} of {len(rate)} neurons never fired", loc="left")
+        axis.axvline(rate.mean(), ymax=0.85, color=SEEN, lw=1.2, ls="--", label=f"mean {rate.mean():.1f}%")
+        axis.set_title(f"{layer.name}: {(rate == 0).sum()} of {len(rate)} never fire", loc="left")
         axis.set_xlabel("% of the time steps")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False, fontsize=8)
+        _legend(axis)
     panels[0].set_ylabel("neurons")
     return figure
 
@@ -224,24 +225,36 @@ def events(network, entering, assumed=None):
     assumed : list of float, optional
         the mean that the compiler reckoned with, for each layer
     """
-    figure, panels = _row(len(network.layers), 2.4)
+    figure, panels = _grid(len(network.layers), 2.4)
     for number, (axis, layer) in enumerate(zip(panels, network.layers, strict=True)):
         seen = entering[:, number]
         low, high = int(seen.min()), int(seen.max())
         width = max(1, -(-(high - low + 1) // 30))
         axis.hist(seen, bins=np.arange(low, high + 2 * width, width) - 0.5, color=PLAIN, rwidth=0.9)
-        axis.axvline(seen.mean(), color=SEEN, lw=1.2, ls="--", label=f"mean {seen.mean():.1f}")
+        axis.axvline(seen.mean(), ymax=0.85, color=SEEN, lw=1.2, ls="--", label=f"mean {seen.mean():.1f}")
         if assumed is not None:
-            axis.axvline(assumed[number], color=MUTED, lw=1.2, ls=":", label=f"placed for {assumed[number]:.1f}")
+            axis.axvline(assumed[number], ymax=0.85, color=MUTED, lw=1.2, ls=":",
+                         label=f"placed for {assumed[number]:.1f}")
         axis.set_title(f"into {layer.name}", loc="left")
         axis.set_xlabel("events in a time step")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False, fontsize=8)
+        _legend(axis)
     panels[0].set_ylabel("time steps")
     return figure
 
 
-def _row(count, height):
-    """A figure of ``count`` panels side by side."""
-    figure = _figure(max(4.2, min(10, 3.6 * count)), height)
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+def _grid(count, height):
+    """A figure of ``count`` panels, up to three side by side, each row so high."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = _figure(max(4.2, 3.3 * columns), height * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in panels[count:]:
+        axis.set_axis_off()
+    return figure, panels[:count]
+
+
+def _legend(axis):
+    """The legend of a histogram, with room above the bars."""
+    axis.set_ylim(top=1.35 * axis.get_ylim()[1])
+    axis.legend(loc="upper right", ncols=2, frameon=False, fontsize=7.5, borderpad=0, columnspacing=1)

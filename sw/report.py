@@ -149,11 +149,11 @@ class Findings:
         path = present("checkpoint.pt", "nothing on the training configuration")
         checkpoint = _checkpoint(path, network) if path else None
         try:
-            test, shape = _test(network, data_dir)
+            test = _test(network, data_dir)
         except SpikeloomError as error:
-            test = shape = None
+            test = None
             missing.append(f"the test set: {error}")
-        return cls(network, program, simulation, build, checkpoint, test, shape, tuple(missing))
+        return cls(network, program, simulation, build, checkpoint, test, _shape(network), tuple(missing))
 
     # Figures ------------------------------------------------------------------------------------
 
@@ -201,18 +201,18 @@ class Findings:
         for name, share, samples, _ in self.accuracies:
             rows.append((f"accuracy, {name}", f"{share:.2%}" + (f" of {samples:,} samples" if samples else "")))
         simulated, predicted = self.cycles
-        told = [f"{value:.0f} {what}" for value, what in ((simulated, "simulated"), (predicted, "predicted"))
+        told = [f"{value:,.0f} {what}" for value, what in ((simulated, "simulated"), (predicted, "predicted"))
                 if value is not None]
         if told:
             rows.append(("cycles per sample", ", ".join(told)))
         if self.clocks:
             rows.append(("clock", ", ".join(f"{clock:g} MHz ({name})" for name, clock in self.clocks.items())))
         pace = simulated if simulated is not None else predicted
-        remark = f" ({self.latency} cycles, predicted)"
-        for what, cycles, remark in (("time per sample", pace, ""), ("latency of a lone sample", self.latency, remark)):
-            if cycles is not None:
-                times = ", ".join(f"{_microseconds(cycles / clock)} at {clock:g} MHz" for clock in self.clocks.values())
-                rows.append((what, times + remark))
+        if pace is not None:
+            rows.append(("time per sample", self._times(pace)))
+        if self.latency is not None:
+            said = f"{self._times(self.latency)} ({self.latency:,.0f} cycles, predicted)"
+            rows.append(("latency of a lone sample", said))
         if self.build:
             build = self.build
             rows += [("LUTs", f"{build.luts:,}; {build.logic_used:,} of {build.logic_available:,} logic cells used"),
@@ -227,6 +227,10 @@ class Findings:
         if self.simulation:
             rows.append((f"{self.simulation.name} against reference", self.verdict))
         return rows
+
+    def _times(self, cycles):
+        """How long so many cycles take, at each of the clocks."""
+        return ", ".join(f"{_microseconds(cycles / clock)} at {clock:g} MHz" for clock in self.clocks.values())
 
     @property
     def verdict(self):
@@ -257,10 +261,11 @@ def _program(path, network):
 def _simulation(path, network, program):
     from .sim import trace
     header, inputs, labels, seen = trace.load(path)
-    if not isinstance(header.get("digest"), str) or not isinstance(header.get("backend"), str):
-        raise SpikeloomError(f"{path}: does not say what was simulated")
+    digest, backend, cycles = (header.get(key) for key in ("digest", "backend", "cycles"))
+    if not (isinstance(digest, str) and isinstance(backend, str) and isinstance(cycles, int | None)):
+        raise SpikeloomError(f"{path}: does not say what was simulated, and in how many cycles")
     if program is not None:
-        _same(path, "is of program", header["digest"], [program.digest, network.digest])
+        _same(path, "is of program", digest, [program.digest, network.digest])
     try:
         expected = reference.run(network, inputs)
     except SpikeloomError as error:
@@ -277,8 +282,9 @@ def _simulation(path, network, program):
         raise SpikeloomError(f"{path}: holds no samples")
     if labels is not None and labels.shape != seen.winners.shape:
         raise SpikeloomError(f"{path}: has labels of shape {labels.shape} for {len(inputs)} samples")
-    return Simulated(header["backend"], inputs, labels, seen, expected,
-                     trace.first_difference(network, expected, seen), header.get("cycles"))
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise SpikeloomError(f"{path}: labels must be integers, not {labels.dtype}")
+    return Simulated(backend, inputs, labels, seen, expected, trace.first_difference(network, expected, seen), cycles)
 
 
 def _build(folder, network, program):
@@ -299,15 +305,22 @@ def _checkpoint(path, network):
 
 
 def _test(network, data_dir):
-    """The reference on the whole test set, and the shape of its images where inputs are pixels."""
+    """The reference on the whole test set."""
     if "data" not in network.notes:
         raise SpikeloomError("the network does not say which data it was trained on")
     from . import data
     inputs, labels = data.samples(network.notes["data"], "test", None, data_dir)
     winners = [reference.run(network, inputs[start:start + BATCH]).winners for start in range(0, len(inputs), BATCH)]
-    dataset = data.find(network.notes["data"]["dataset"])
-    shape = (dataset.height, dataset.width) if dataset.pixels == network.input.size else None
-    return Classified(labels, np.concatenate(winners)), shape
+    return Classified(labels, np.concatenate(winners))
+
+
+def _shape(network):
+    """The shape of the images that inputs are, or None where they are not."""
+    if "data" not in network.notes:
+        return None
+    from . import data
+    dataset = data.DATASETS.get(network.notes["data"].get("dataset"))
+    return (dataset.height, dataset.width) if dataset and dataset.pixels == network.input.size else None
 
 
 def _same(path, what, found, allowed):
@@ -402,8 +415,9 @@ def _accuracy(findings):
     if known is None and simulation is not None and simulation.labels is not None:
         known = Classified(simulation.labels, simulation.seen.winners)
         who = f"The simulated samples ({simulation.backend})"
-    if known is not None and findings.network.n_out <= 20 and known.labels.max(initial=0) < findings.network.n_out:
-        parts.append(f"<figure>{_confusion(known, findings.network.n_out)}<figcaption>{escape(who)}: rows are labels, "
+    classes = findings.network.n_out
+    if known is not None and classes <= 20 and np.isin(known.labels, range(classes)).all():
+        parts.append(f"<figure>{_confusion(known, classes)}<figcaption>{escape(who)}: rows are labels, "
                      "columns what the network said, so that all off the diagonal is a mistake.</figcaption></figure>")
     return _section("Accuracy", *parts)
 

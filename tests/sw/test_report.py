@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from spikeloom import cli, files, pictures, reference, report
+from spikeloom import cli, config, files, pictures, reference, report, train
 from spikeloom.compile import compile
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, Silent, WeightFormat
@@ -47,9 +47,10 @@ def simulate(folder, program, inputs, seen, labels=(0, 1, 2, 0, 1, 2)):
 
 def build(folder, **changes):
     fields = {"kind": "build", "version": 1, "board": "icebreaker", "device": "iCE40UP5K SG48", "seed": 7,
-              "program": "", "network": "", "target_clock": 12.0, "clock": 48.0, "baud": 1000000, "luts": 900, "ffs": 800,
-              "logic_used": 1234, "logic_available": 5280, "blocks_used": 8, "blocks_available": 30,
-              "layers": {"": 100, "hidden": 600, "out": 200}, "cells": {}, "tools": {"yosys": "0.99 (native)"},
+              "program": "", "network": "", "target_clock": 12.0, "clock": 48.0, "baud": 1000000,
+              "luts": 900, "ffs": 800, "logic_used": 1234, "logic_available": 5280,
+              "blocks_used": 8, "blocks_available": 30, "layers": {"": 100, "hidden": 600, "out": 200},
+              "cells": {}, "tools": {"yosys": "0.99 (native)"},
               "inputs": "", "bitstream": "icebreaker.bin", "bitstream_digest": "ab" * 32}
     (folder / "build").mkdir(exist_ok=True)
     (folder / "build" / "build.json").write_text(json.dumps(fields | changes))
@@ -85,7 +86,7 @@ def test_the_page_is_self_contained_and_says_what_it_shows(folder):
     assert "Equal, bit for bit." in text and "0 of 900 values differ in 6 samples" in text
     assert text.count("<img") == text.count('src="data:image/svg+xml;base64,') == 3 * 2 + 3
     assert text.count("<figcaption>") == text.count("<figure>") == 3 * 2 + 3 + 1  # and the confusion matrix
-    for said in ("1,234 of 5,280", "0.99 (native)", "placement seed 7", "4-bit int", "shift 3", "weights\u00a09\u00a0×"):
+    for said in ("1,234 of 5,280", "0.99 (native)", "placement seed 7", "4-bit int", "shift 3", "weights\u00a09"):
         assert said in text
 
 
@@ -135,9 +136,9 @@ def test_digits_are_shown_as_images_and_tested_whole(tmp_path):
 def test_graded_spikes_in_the_reference_alone(tmp_path):
     rng = np.random.default_rng(4)
     network = Network(InputFormat(40), (layer(rng, "graded", 40, 30, "pot", 4, fire=GradedSpike(-3, 3)),
-                                        layer(rng, "out", 30, 2, "int", 8)), 60)
+                                        layer(rng, "out", 30, 2, "int", 8)), 20)
     network.save(tmp_path / "network.npz")
-    inputs = rng.integers(0, 2, (2, 60, 40))
+    inputs = rng.integers(0, 2, (2, 20, 40))
     seen = reference.run(network, inputs)
     trace.save(tmp_path / "simulation.npz", network, "torch", inputs, None, seen, None)
     assert "Torch (torch) and reference agree" in page(tmp_path)
@@ -164,10 +165,22 @@ def test_a_build_of_another_program_is_refused(folder):
         report.Findings.gather(folder)
 
 
+def test_a_checkpoint_tells_the_configuration_and_must_be_the_runs_own(tmp_path, network):
+    state = train.State.fresh(config.load("digits"))
+    train.save(state, tmp_path / "checkpoint.pt")
+    dataclasses.replace(network, notes={"config": state.config.digest}).save(tmp_path / "network.npz")
+    text = page(tmp_path)
+    assert f"seed {state.config.seed}, 0 of " in text and state.config.digest in text
+    dataclasses.replace(network, notes={"config": "0" * 64}).save(tmp_path / "network.npz")
+    with pytest.raises(SpikeloomError, match=f"checkpoint.pt: is of configuration {state.config.digest[:16]}, where "):
+        report.Findings.gather(tmp_path)
+
+
 @pytest.mark.parametrize(("arrays", "message"), [
     ({"0.spikes": np.zeros((6, 5, 11), int)}, "spikes have shapes"),
     ({"inputs": np.full((6, 5, 9), 4)}, "Inputs must lie between 0 and 3, not 4 to 4"),
     ({"labels": np.zeros(5, int)}, r"has labels of shape \(5,\) for 6 samples"),
+    ({"labels": np.zeros(6)}, "labels must be integers, not float64"),
     ({"winners": np.zeros(5, int)}, r"winners have shape \(5,\), where the network's have \(6,\)"),
 ])
 def test_a_simulation_that_does_not_fit_is_refused(folder, arrays, message):

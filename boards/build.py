@@ -82,6 +82,15 @@ class BuildReport:
     reused: bool = False
     path: Path | None = None
 
+    def __str__(self):
+        layers = ", ".join(f"{name or 'the rest'} {luts}" for name, luts in self.layers.items())
+        tools = ", ".join(f"{name} {version}" for name, version in self.tools.items())
+        return (f"{self.path / self.bitstream}{' (up to date)' if self.reused else ''}: {self.board}, {self.device}\n"
+                f"runs at {self.target_clock:g} MHz, routed for up to {self.clock:g} MHz (placement seed {self.seed})\n"
+                f"{self.logic_used} of {self.logic_available} logic cells, {self.blocks_used} of "
+                f"{self.blocks_available} block RAMs, {self.ffs} flip-flops, {self.luts} LUTs: {layers}\n"
+                f"{tools}")
+
     def save(self):
         """Write ``build.json``, complete or not at all."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)

@@ -61,6 +61,7 @@ def test_icebreaker(icebreaker):
     assert set(report.layers) == {"", "layer0", "layer1"} and min(report.layers.values()) > 50
     assert boards.BuildReport.load(folder) == report
     assert any("synthesis" in line for line in said)
+    assert f"runs at 12 MHz, routed for up to {report.clock:g} MHz" in str(report)
     assert str(folder) not in (folder / "build.json").read_text()
     assert made.digest in (folder / "top.v").read_text().splitlines()[0]
 

@@ -186,13 +186,18 @@ def describe(path):
     """What the file at ``path`` holds, as text; raises `SpikeloomError` when it is none of ours."""
     path = Path(path)
     if path.suffix == ".pt":
-        from .train import describe as describe_checkpoint
-        return describe_checkpoint(path)
+        from .train import load as load_checkpoint
+        state = load_checkpoint(path)
+        shown = ", ".join(f"{accuracy:.2%} {what}" for what, accuracy in (
+            ("float", state.accuracy_float), ("integer", state.accuracy)) if accuracy is not None)
+        return (f"checkpoint after epoch {state.epoch} of {state.config.training.epochs}"
+                f"{', finished' if state.finished else ''}{': accuracy ' + shown if shown else ''}\n"
+                + json.dumps(describe_config(state.config), indent=1))
     if path.suffix == ".json":
         return _describe_json(path)
     if path.suffix == ".toml":
         from .config import load
-        return str(load(path))
+        return json.dumps(describe_config(load(path)), indent=1)
     from . import files
     header, arrays = files.load(path)
     kind = header.get("kind")
@@ -208,6 +213,12 @@ def describe(path):
         return (f"simulation of {header['digest'][:16]} on {header['backend']}: {len(arrays['winners'])} samples, "
                 f"{header['cycles']} clock cycles")
     raise SpikeloomError(f"{path}: holds a {kind!r}, which is not known here")
+
+
+def describe_config(config):
+    """A training configuration as JSON-serialisable fields."""
+    from .config import describe as fields
+    return fields(config)
 
 
 def _describe_json(path):

@@ -7,6 +7,7 @@ how it is stored, field by field, in ``docs/format.md``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -21,6 +22,16 @@ VERSION = 1
 
 #: Sums and states must stay below this for float32 arithmetic to be exact.
 EXACT_IN_FLOAT32 = 2**24
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _between(what, value, low, high, unit=""):
+    """Refuse a ``value`` that is not an integer from ``low`` to ``high``."""
+    if not _is_integer(value) or not low <= value <= high:
+        raise SpikeloomError(f"{what} must be between {low} and {high}{unit}, not {value}")
 
 
 def signed_width(low, high):
@@ -46,8 +57,7 @@ class ShiftLeak:
     kind = "shift"
 
     def __post_init__(self):
-        if not 1 <= self.shift <= 15:
-            raise SpikeloomError(f"Leak shift must be between 1 and 15, not {self.shift}")
+        _between("Leak shift", self.shift, 1, 15)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class GradedSpike:
     kind = "graded"
 
     def __post_init__(self):
-        if not (-128 <= self.low <= 0 < self.high <= 127):
+        if not (_is_integer(self.low) and _is_integer(self.high) and -128 <= self.low <= 0 < self.high <= 127):
             raise SpikeloomError("A graded spike's range must hold 0, reach above it, and lie within "
                                  f"-128 to 127, not {self.low} to {self.high}")
 
@@ -122,10 +132,7 @@ class WeightFormat:
         allowed = {"binary": (1, 1), "ternary": (2, 2), "int": (2, 8), "pot": (2, 4)}
         if self.kind not in allowed:
             raise SpikeloomError(f"Weight kind must be one of {', '.join(allowed)}, not {self.kind!r}")
-        low, high = allowed[self.kind]
-        if not low <= self.width <= high:
-            raise SpikeloomError(f"Width of {self.kind} weights must be between {low} and {high} bits, "
-                                 f"not {self.width}")
+        _between(f"Width of {self.kind} weights", self.width, *allowed[self.kind], " bits")
 
     @property
     def values(self):
@@ -169,10 +176,8 @@ class InputFormat:
     width: int = 1
 
     def __post_init__(self):
-        if not 1 <= self.size <= 65536:
-            raise SpikeloomError(f"Input size must be between 1 and 65536, not {self.size}")
-        if not 1 <= self.width <= 8:
-            raise SpikeloomError(f"Input width must be between 1 and 8 bits, not {self.width}")
+        _between("Input size", self.size, 1, 65536)
+        _between("Input width", self.width, 1, 8, " bits")
 
     @property
     def bounds(self):
@@ -220,15 +225,12 @@ class Dense:
             if array.shape != weights.shape[:1]:
                 raise SpikeloomError(f"Layer {self.name}: {what} must have shape {weights.shape[:1]}, one "
                                      f"for each neuron, not {array.shape}")
-            if np.abs(array).max() >= EXACT_IN_FLOAT32:
-                raise SpikeloomError(f"Layer {self.name}: {what} must lie within ±2^24")
         off = ~np.isin(weights, self.weight_format.values)
         if off.any():
             row, column = np.argwhere(off)[0]
             raise SpikeloomError(f"Layer {self.name}: weight [{row}, {column}] = {weights[row, column]} is not on "
                                  f"the {self.weight_format.width}-bit {self.weight_format.kind} grid")
-        if not 2 <= self.v_width <= 16:
-            raise SpikeloomError(f"Layer {self.name}: membrane width must be between 2 and 16 bits, not {self.v_width}")
+        _between(f"Layer {self.name}: membrane width", self.v_width, 2, 16, " bits")
         if self.reset not in RESETS:
             raise SpikeloomError(f"Layer {self.name}: reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
         if isinstance(self.leak, TableLeak):
@@ -259,15 +261,20 @@ class Dense:
 
     def current_bounds(self, z_low, z_high):
         """Smallest and largest sum Σ W·z any neuron can see for inputs from ``z_low`` to ``z_high``."""
-        low = np.minimum(self.weights * z_low, self.weights * z_high).sum(axis=1)
-        high = np.maximum(self.weights * z_low, self.weights * z_high).sum(axis=1)
-        return int(low.min()), int(high.max())
+        return _current_bounds(self, z_low, z_high)
 
     def potential_bounds(self, z_low, z_high):
         """Smallest and largest membrane potential before firing (leaked state + current + bias)."""
         low, high = self.current_bounds(z_low, z_high)
         # A leak never leaves the stored range: a shift moves toward zero (or -1), tables are checked.
         return self.v_min + low + int(self.bias.min()), self.v_max + high + int(self.bias.max())
+
+
+@functools.lru_cache(maxsize=64)
+def _current_bounds(layer, z_low, z_high):
+    low = np.minimum(layer.weights * z_low, layer.weights * z_high).sum(axis=1)
+    high = np.maximum(layer.weights * z_low, layer.weights * z_high).sum(axis=1)
+    return int(low.min()), int(high.max())
 
 
 def _integers(layer, name, dimensions):
@@ -277,6 +284,8 @@ def _integers(layer, name, dimensions):
         raise SpikeloomError(f"Layer {layer.name}: {name} must be integers, not {array.dtype}")
     if array.ndim != dimensions:
         raise SpikeloomError(f"Layer {layer.name}: {name} must have {dimensions} dimensions, not {array.ndim}")
+    if array.size and not -EXACT_IN_FLOAT32 < int(array.min()) <= int(array.max()) < EXACT_IN_FLOAT32:
+        raise SpikeloomError(f"Layer {layer.name}: {name} must lie within ±2^24")
     array = array.astype(np.int64)
     array.setflags(write=False)
     object.__setattr__(layer, name, array)
@@ -314,8 +323,9 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise SpikeloomError("A network must have at least one layer")
-        if not 1 <= self.time_steps <= 65535:
-            raise SpikeloomError(f"Time steps must be between 1 and 65535, not {self.time_steps}")
+        _between("Time steps", self.time_steps, 1, 65535)
+        if not isinstance(self.notes, dict):
+            raise SpikeloomError(f"Notes must be an object, not {type(self.notes).__name__}")
         if self.readout not in READOUTS:
             raise SpikeloomError(f"Read-out must be one of {', '.join(READOUTS)}, not {self.readout!r}")
         names = [layer.name for layer in self.layers]

@@ -215,7 +215,8 @@ def change_header(change):
     (lambda header, arrays: header.pop("layers"), "a field is missing or of the wrong type"),
     (lambda header, arrays: header["layers"][0].pop("reset"), "a field is missing or of the wrong type"),
     (lambda header, arrays: header.update(layers=3), "a field is missing or of the wrong type"),
-    (lambda header, arrays: header.update(input={"size": "three"}), "a field is missing or of the wrong type"),
+    (lambda header, arrays: header.update(input={"size": "three"}),
+     "Input size must be between 1 and 65536, not three"),
     (lambda header, arrays: header["layers"][0]["leak"].update(kind="drift"), "a field is missing"),
     (lambda header, arrays: header["layers"][0]["fire"].update(extra=1), "a field is missing"),
     (lambda header, arrays: arrays.pop("1.bias"), "a field is missing or of the wrong type"),
@@ -258,3 +259,18 @@ def test_headers_survive(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("headers") / "network.npz"
     dataclasses.replace(small(), notes=notes).save(path)
     assert Network.load(path).notes == notes
+
+
+@pytest.mark.parametrize("make", [
+    lambda: InputFormat(64.0), lambda: InputFormat(4, 1.5), lambda: ShiftLeak(1.5), lambda: WeightFormat("int", 2.0),
+    lambda: dense(v_width=4.5), lambda: InputFormat(True),
+])
+def test_fractions_are_no_widths(make):
+    with pytest.raises(SpikeloomError, match="must be between"):
+        make()
+
+
+def test_values_that_no_reader_could_hold():
+    for value in (np.full(2, -(2**63)), np.full(2, 2**64 - 1, np.uint64)):
+        with pytest.raises(SpikeloomError, match="^Layer a: threshold must lie within ±2\\^24$"):
+            dense(threshold=value)

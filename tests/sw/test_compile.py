@@ -1,0 +1,80 @@
+"""The compiler: the fastest placement that fits, and a clear word when none does."""
+
+import numpy as np
+import pytest
+from spikeloom import compile
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import Dense, GradedSpike, InputFormat, Network, WeightFormat
+from spikeloom.target import TARGETS
+
+
+def network(sizes, events=None):
+    rng = np.random.default_rng(0)
+    layers = tuple(Dense(f"layer_{number}", rng.integers(-1, 2, (n_out, n_in)), WeightFormat("ternary", 2),
+                         np.full(n_out, 5), np.zeros(n_out, int), 6)
+                   for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)))
+    return Network(InputFormat(sizes[0]), layers, 4, notes={"events": events} if events else {})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_chosen_fits(target):
+    program = compile.compile(network((64, 64, 10)), target)
+    device = TARGETS[target]
+    assert sum(row["luts"] for row in program.notes["layers"]) < compile.USABLE_LOGIC * device.luts
+    assert sum(row["blocks"] for row in program.notes["layers"]) < device.blocks
+    assert program.placements[-1].units == 1
+
+
+def test_a_larger_device_is_not_slower():
+    cycles = [compile.compile(network((256, 128, 10)), target).notes["cycles_per_time_step"]
+              for target in ("icebreaker", "ulx3s-25f")]
+    assert cycles[1] <= cycles[0]
+
+
+def test_no_other_placement_is_faster():
+    """Against every placement there is of a small network on a small device."""
+    net, target = network((32, 24, 10), [8.0, 5.0]), TARGETS["icebreaker"]
+    best = compile.compile(net, "icebreaker").notes["cycles_per_time_step"]
+    from spikeloom.program import WordFormat
+    options = [compile.estimates(layer, words, target, events, last=number == 1) for number, (layer, words, events) in
+               enumerate(zip(net.layers, [WordFormat.of_input(net.input), WordFormat(24, 4)], [8.0, 5.0], strict=True))]
+    fitting = [max(a.cycles, b.cycles) for a in options[0] for b in options[1]
+               if a.luts + b.luts <= compile.USABLE_LOGIC * target.luts - compile.FIXED_LUTS
+               and a.blocks + b.blocks <= target.blocks - 1]
+    assert best == min(fitting)
+
+
+def test_measured_activity_decides():
+    busy = compile.compile(network((64, 64, 64, 10), [50.0, 2.0, 2.0]), "icebreaker")
+    late = compile.compile(network((64, 64, 64, 10), [2.0, 50.0, 2.0]), "icebreaker")
+    assert busy.placements[0].lanes > busy.placements[1].lanes
+    assert late.placements[1].lanes > late.placements[0].lanes
+
+
+def test_table_marks_the_bottleneck():
+    program = compile.compile(network((64, 64, 10), [30.0, 2.0]), "icebreaker")
+    lines = compile.table(program).splitlines()
+    assert lines[1].startswith("layer_0") and lines[1].endswith("<- bottleneck")
+    assert lines[-1].startswith("icebreaker: ")
+
+
+def test_too_large_says_by_how_much_and_what_would_fit():
+    with pytest.raises(SpikeloomError) as error:
+        compile.compile(network((784, 128, 10)), "icebreaker")
+    message = str(error.value)
+    assert message.startswith("The network is too large for icebreaker: with the fewest lanes it needs about ")
+    assert "block RAMs of 30; it fits ulx3s-25f, ulx3s-85f" in message
+
+
+def test_larger_than_anything():
+    with pytest.raises(SpikeloomError, match="no target we know holds it$"):
+        compile.compile(network((4000, 2000, 10)), "ulx3s-25f")
+
+
+def test_mistakes():
+    with pytest.raises(SpikeloomError, match="^Activity must be 2 numbers of events per time step, not"):
+        compile.compile(network((64, 64, 10)), "icebreaker", activity=[3.0])
+    graded = Dense("g", np.ones((2, 4), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6,
+                   fire=GradedSpike(0, 3))
+    with pytest.raises(SpikeloomError, match="^Layer g: graded spikes run in the reference, not yet in gateware$"):
+        compile.compile(Network(InputFormat(4), (graded,), 2), "icebreaker")

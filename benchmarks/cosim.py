@@ -8,6 +8,7 @@ calls Python at each clock edge.
 """
 
 import time
+from itertools import pairwise
 
 import numpy as np
 from common import Figures
@@ -23,7 +24,7 @@ def network():
     rng = np.random.default_rng(0)
     layers = tuple(Dense(f"layer_{number}", rng.integers(-1, 2, (n_out, n_in)), WeightFormat("ternary", 2),
                          rng.integers(6, 12, n_out), rng.integers(-2, 3, n_out), 6, ShiftLeak(3))
-                   for number, (n_in, n_out) in enumerate(zip(SIZES, SIZES[1:], strict=False)))
+                   for number, (n_in, n_out) in enumerate(pairwise(SIZES)))
     return Network(InputFormat(SIZES[0]), layers, STEPS)
 
 

@@ -64,7 +64,8 @@ def main():
     accuracy = 100 * (winners == labels).mean()
     figures.add("accuracy, torch-integer", 100 * right / len(labels), "%", ">= 97.5", 100 * right / len(labels) >= 97.5)
     figures.add("accuracy, reference", accuracy, "%", ">= 97.5", accuracy >= 97.5)
-    figures.add("torch equals reference, all spikes and membranes", equal, "images", f"{len(inputs)}", equal == len(inputs))
+    figures.add("torch equals reference, all spikes and membranes", equal, "images", f"{len(inputs)}",
+                equal == len(inputs))
 
     # Gateware.
     program = compile.compile(network, TARGET)
@@ -91,7 +92,8 @@ def main():
     events = np.stack([(inputs != 0).sum(axis=2), *counts[:-1]], axis=2).reshape(-1, len(network.layers))
     predicted = compile.predict(program, events)
     figures.add("clock cycles per image", cycles / len(inputs), "cycles")
-    figures.add("predicted over simulated cycles", predicted / cycles, "ratio", "within 5 %", abs(predicted / cycles - 1) < 0.05)
+    figures.add("predicted over simulated cycles", predicted / cycles, "ratio", "within 5 %",
+                abs(predicted / cycles - 1) < 0.05)
     slowest = max(range(len(network.layers)), key=lambda n: compile.step_cycles(program.cores[n], events[:, n].mean()))
     core = program.cores[slowest]
     efficiency = events[:, slowest].sum() * core.layer.n_out / (core.lanes * cycles)
@@ -108,7 +110,8 @@ def main():
     figures.add("time per image", microseconds, "µs")
     product = microseconds * report.logic_used / 1000
     figures.add("time x area per image", product, "µs x kLUT")
-    figures.add("published 780 µs x 7.6 kLUT over ours", PUBLISHED / product, "ratio", ">= 100", PUBLISHED / product >= 100)
+    figures.add("published 780 µs x 7.6 kLUT over ours", PUBLISHED / product, "ratio", ">= 100",
+                PUBLISHED / product >= 100)
     figures.write()
 
 

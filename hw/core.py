@@ -75,7 +75,7 @@ class LayerCore(wiring.Component):
         # when somebody will take the spikes. A permit seen a cycle ago is still there: only this gate takes
         # it, and the next group that needs one is `Core.UPDATE_CYCLES` away.
         entry = skid.o.payload
-        wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles until an end may pass, less one
+        wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
         later_group = Signal()
         permitted = delayed(m, self.o_permit.valid, reset_less=False)
         blocked = Signal()

@@ -72,7 +72,8 @@ class NeuronUpdate(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from ``start`` to ``update.valid``: control 1, read 2, leak and bias 1 (a table 2), sum, compare, select, saturate."""
+        """Cycles from ``start`` to ``update.valid``: control 1, read 2, leak and bias 1 (a table 2), then sum, compare,
+        select and saturate."""
         return 1 + self._latency
 
     @property

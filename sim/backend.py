@@ -64,7 +64,7 @@ def _network(program):
 
 
 def verify(program, inputs, backend, **options):
-    """Run ``inputs`` (samples, time steps, n_in) on ``backend`` and on the reference; what they showed, as a `Simulation`.
+    """Run ``inputs`` (samples, time steps, n_in) on ``backend`` and on the reference; a `Simulation`.
 
     ``program`` is a `Program`, or for the backends ``reference`` and ``torch`` a `Network` too. Options: ``stall``
     (chance of each side to hesitate), ``seed``, ``folder`` (for compiled simulators), ``progress`` (told the

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from cocotb_tools import runner
-
 from spikeloom import tools
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
@@ -49,7 +48,7 @@ class Run:
 
 
 class _Verilator(runner.Verilator):
-    """Without the runner's request to make every signal visible from Python, which makes the model several times slower."""
+    """Without the runner's request to show every signal to Python, which makes the model several times slower."""
 
     def _build_command(self):
         return [[part for part in command if part != "--public-flat-rw"] for command in super()._build_command()]
@@ -98,8 +97,9 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
             _write_words(where / "words.bin", program, trace.input_words(program, inputs))
             patience = 1000 + 40 * steps * sum(
                 core.groups * (core.i_words.size * core.i_words.width + core.pace) for core in program.cores)
-            _simulate(simulation, simulator, built, where, progress, [
-                f"+stall={round(100 * stall)}", f"+seed={seed}", f"+samples={samples}", f"+patience={patience}", *(["+detail"] if detail else [])])
+            _simulate(simulation, built, where, progress, [
+                f"+stall={round(100 * stall)}", f"+seed={seed}", f"+samples={samples}", f"+patience={patience}",
+                *(["+detail"] if detail else [])])
             return _read(program, where, samples, steps, detail)
 
 
@@ -136,7 +136,7 @@ def _build(simulation, built, sources, build_args):
     (built / "complete").touch()
 
 
-def _simulate(simulation, simulator, built, where, progress, plusargs):
+def _simulate(simulation, built, where, progress, plusargs):
     ended = threading.Event()
 
     def watch():

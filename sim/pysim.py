@@ -22,7 +22,6 @@ def run(program, inputs, *, stall=0.0, seed=0):
     array = Array(program)
     samples, steps, _ = inputs.shape
     words = trace.input_words(program, inputs)
-    n_out = program.network.n_out
     scores, winners, cycles = [], [], []
     updates = [([], []) for _ in program.cores]
     cores = program.cores

@@ -81,11 +81,11 @@ def input_words(program, inputs):
     Words of zero are left out, as every producer does, except where one has to end its time step.
     """
     words = program.cores[0].i_words.pack(inputs)
-    samples, steps, count = words.shape
+    steps = words.shape[1]
     stays = words != 0
     stays[:, :, -1] |= ~stays.any(axis=2)  # a silent time step still ends
     last = stays & (np.cumsum(stays[:, :, ::-1], axis=2)[:, :, ::-1] == 1)
-    sample, step, index = np.nonzero(stays)
+    _, step, index = np.nonzero(stays)
     return np.stack([index, words[stays], last[stays], last[stays] & (step == steps - 1)], axis=1).astype(np.int64)
 
 

@@ -208,7 +208,8 @@ def describe(path):
         from .compile import table
         from .program import Program
         program = Program.load(path)
-        return f"program {program.digest[:16]} for {program.target}\n{_describe_network(program.network)}\n{table(program)}"
+        return (f"program {program.digest[:16]} for {program.target}\n{_describe_network(program.network)}\n"
+                + table(program))
     if kind == "simulation":
         return (f"simulation of {header['digest'][:16]} on {header['backend']}: {len(arrays['winners'])} samples, "
                 f"{header['cycles']} clock cycles")
@@ -232,12 +233,16 @@ def _describe_json(path):
 
 
 def _describe_network(network):
-    layers = [f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit {layer.weight_format.kind} "
-              f"weights ({(layer.weights == 0).mean():.0%} zero), {layer.v_width}-bit membranes, leak {layer.leak.kind}, "
-              f"reset {layer.reset}, fire {layer.fire.kind}" for layer in network.layers]
+    layers = []
+    for layer in network.layers:
+        form, zero = layer.weight_format, (layer.weights == 0).mean()
+        layers.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {form.width}-bit {form.kind} weights "
+                      f"({zero:.0%} zero), {layer.v_width}-bit membranes, leak {layer.leak.kind}, "
+                      f"reset {layer.reset}, fire {layer.fire.kind}")
     inputs = f"{network.input.size} inputs of {network.input.width} bit"
-    return "\n".join([f"{network.digest[:16]}: {inputs}, up to {network.time_steps} time steps, read out by "
-                      f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights", *layers])
+    head = (f"{network.digest[:16]}: {inputs}, up to {network.time_steps} time steps, read out by "
+            f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights")
+    return "\n".join([head, *layers])
 
 
 # Helpers ---------------------------------------------------------------------------------------

@@ -216,7 +216,8 @@ def predict(program, events):
     words = np.stack([seen if core.i_words.width == 1 or core.i_words.graded
                       else core.i_words.count * (1 - (1 - 1 / core.i_words.count) ** seen)
                       for core, seen in zip(cores, events.T, strict=True)], axis=1)
-    released = np.zeros((steps + 2, len(cores) + 1))  # when a layer's bank was read for the last time; two steps of lead
+    # Times are in cycles; the two steps of lead stand for banks that are free from the start.
+    released = np.zeros((steps + 2, len(cores) + 1))  # when a bank was read for the last time
     read = np.zeros(len(cores))                       # when its reader was last done
     ended = np.full(len(cores), -1.0)                 # when its last group ended
     arrived = -1.0
@@ -237,7 +238,7 @@ def predict(program, events):
     return round(float(ready + SCORE_CYCLES))
 
 
-#: Pipeline delays, fitted to simulations of ten designs, of the blocks in `spikeloom.hw`, in cycles: from a list's last word to the first visit, from a bank
-#: read to its next permit seen, from a group's end to its last spike word (less one cycle per update), and from there
-#: to the last score. Entries that a list's reader may be ahead of the visits.
+#: Pipeline delays of the blocks in `spikeloom.hw`, in cycles, fitted to simulations of ten designs: from a list's
+#: last word to the first visit, from a bank read to its next permit seen, from a group's end to its last spike word (less
+#: one cycle per update), and from there to the last score. And entries that a list's reader may be ahead of the visits.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD = 7, 3, 10, 8, 7

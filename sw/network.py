@@ -239,7 +239,8 @@ class Dense:
                 raise SpikeloomError(f"Layer {self.name}: a leak table for {self.v_width}-bit membranes must have "
                                      f"{2**self.v_width} entries, not {len(self.leak.table)}")
             if table.min() < self.v_min or table.max() > self.v_max:
-                raise SpikeloomError(f"Layer {self.name}: leak table entries must lie within {self.v_min} to {self.v_max}")
+                raise SpikeloomError(f"Layer {self.name}: leak table entries must lie within "
+                                     f"{self.v_min} to {self.v_max}")
         if isinstance(self.fire, GradedSpike) and ((threshold < 1) | (threshold & (threshold - 1))).any():
             raise SpikeloomError(f"Layer {self.name}: thresholds of graded spikes must be powers of two")
 

@@ -64,7 +64,8 @@ def test_simulate_takes_inputs_of_the_users(folder, tmp_path, capsys):
     network = Network.load(folder / "network.npz")
     path, out = tmp_path / "mine.npz", tmp_path / "seen.npz"
     np.savez(path, inputs=np.ones((2, network.time_steps, network.input.size), np.uint8))
-    status, said, _ = run(capsys, "simulate", folder / "program.npz", "--backend", "amaranth", "--inputs", path, "-o", out)
+    status, said, _ = run(capsys, "simulate", folder / "program.npz", "--backend", "amaranth", "--inputs", path,
+                          "-o", out)
     assert status == 0 and "on 2 samples" in said
     status, said, _ = run(capsys, "info", out)
     assert status == 0 and said.startswith("simulation of ") and "on amaranth: 2 samples" in said
@@ -87,8 +88,8 @@ MISTAKES = {
     "too many samples": (["simulate", "{run}/network.npz", "--backend", "torch", "--samples", "99999"], "Samples"),
     "truncated": (["info", "{tmp}/cut.npz"], "truncated or corrupted"),
     "not ours": (["info", "{tmp}/other.npz"], "it has no header"),
-    "inputs of the wrong shape": (["simulate", "{run}/program.npz", "--backend", "amaranth", "--inputs", "{tmp}/other.npz"],
-                                  "Inputs must have shape"),
+    "inputs of the wrong shape": (["simulate", "{run}/program.npz", "--backend", "amaranth",
+                                   "--inputs", "{tmp}/other.npz"], "Inputs must have shape"),
     "missing data": (["train", "mnist", "-o", "{tmp}/m"], "Data set mnist needs a data directory"),
 }
 
@@ -107,11 +108,12 @@ def test_mistakes_take_one_line(name, folder, tmp_path, capsys):
 
 
 def test_help_imports_no_stage():
-    code = ("import sys, spikeloom.cli\n"
+    code = ("import json, sys, spikeloom.cli\n"
             "try: spikeloom.cli.main(['--help'])\n"
             "except SystemExit: pass\n"
-            "print(json.dumps(sorted({'torch', 'amaranth', 'numpy', 'matplotlib'} & set(sys.modules))), file=sys.stderr)")
-    done = subprocess.run([sys.executable, "-c", "import json\n" + code], capture_output=True, text=True, check=True)
+            "heavy = {'torch', 'amaranth', 'numpy', 'matplotlib'}\n"
+            "print(json.dumps(sorted(heavy & set(sys.modules))), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stderr) == []
     for verb in ("train", "quantize", "compile", "verilog", "simulate", "build", "report", "info"):
         assert verb in done.stdout

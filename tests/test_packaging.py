@@ -56,6 +56,7 @@ def test_readme_commands_exist():
     assert targets and targets <= known
     names = set(re.findall(r"NAME=(\w+)", text))
     assert names <= {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    helped = subprocess.run([sys.executable, "-m", "spikeloom.cli", "--help"], capture_output=True, text=True, check=True)
+    helped = subprocess.run([sys.executable, "-m", "spikeloom.cli", "--help"], capture_output=True, text=True,
+                            check=True)
     verbs = set(re.findall(r"^\s*spikeloom (\w+)", text, re.M))
     assert verbs and all(re.search(rf"^\s+{verb}\b", helped.stdout, re.M) for verb in verbs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from itertools import pairwise
 
 import hypothesis
 import numpy as np
@@ -39,7 +40,8 @@ def programs(draw):
     return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements)
 
 
-@hypothesis.settings(max_examples=40, deadline=None, print_blob=True, phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
+@hypothesis.settings(max_examples=40, deadline=None, print_blob=True,
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @given(st.data())
 def test_amaranth_equals_reference(data):
@@ -54,7 +56,7 @@ def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", rea
     rng = np.random.default_rng(seed)
     layers = [Dense(f"layer_{number}", rng.choice(form.values, (n_out, n_in)), form, rng.integers(1, 9, n_out),
                     rng.integers(-2, 3, n_out), v_width, leak or ShiftLeak(2), reset)
-              for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False))]
+              for number, (n_in, n_out) in enumerate(pairwise(sizes))]
     if last is not None:
         layers[-1] = dataclasses.replace(layers[-1], reset="none", fire=last)
     return Network(InputFormat(sizes[0], width), tuple(layers), 5, readout)

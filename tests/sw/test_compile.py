@@ -1,5 +1,7 @@
 """The compiler: the fastest placement that fits, and a clear word when none does."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from spikeloom import compile
@@ -12,7 +14,7 @@ def network(sizes, events=None):
     rng = np.random.default_rng(0)
     layers = tuple(Dense(f"layer_{number}", rng.integers(-1, 2, (n_out, n_in)), WeightFormat("ternary", 2),
                          np.full(n_out, 5), np.zeros(n_out, int), 6)
-                   for number, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)))
+                   for number, (n_in, n_out) in enumerate(pairwise(sizes)))
     return Network(InputFormat(sizes[0]), layers, 4, notes={"events": events} if events else {})
 
 

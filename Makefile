@@ -27,7 +27,7 @@ $(RUN)/program.v: $(RUN)/program.npz
 	@$(BIN)/spikeloom verilog $<
 $(RUN)/simulation.npz: $(RUN)/program.npz $(RUN)/program.v
 	@echo "== simulate: the generated Verilog against the golden model, every spike and membrane"
-	@$(BIN)/spikeloom simulate $< --backend verilator --samples 200 --work-dir $(RUN)/build/sim -o $@
+	@$(BIN)/spikeloom simulate $< --backend verilator --samples 450 --work-dir $(RUN)/build/sim -o $@
 $(RUN)/build/build.json: $(RUN)/program.npz
 	@echo "== build: synthesis, placement, routing, bitstream"
 	@$(BIN)/spikeloom build $< --board icebreaker -o $(RUN)/build

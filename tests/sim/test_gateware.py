@@ -1,7 +1,9 @@
 """The gateware equals the reference: every spike and membrane potential, in Amaranth's simulator and in Verilog."""
 
 import dataclasses
+import os
 import shutil
+import tempfile
 from itertools import pairwise
 
 import hypothesis
@@ -40,9 +42,14 @@ def programs(draw):
     return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements)
 
 
-@hypothesis.settings(max_examples=40, deadline=None, print_blob=True,
-                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
-                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+#: Times as many random examples as usual, for a long search.
+EXAMPLES_FACTOR = int(os.environ.get("EXAMPLES", "1"))
+
+LENIENT = hypothesis.settings(deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+
+
+@hypothesis.settings(LENIENT, max_examples=40 * EXAMPLES_FACTOR,
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_amaranth_equals_reference(data):
     program = data.draw(programs())
@@ -50,6 +57,17 @@ def test_amaranth_equals_reference(data):
     stall, seed = data.draw(st.sampled_from([0.0, 0.5])), data.draw(st.integers(0, 1000))
     seen, _ = pysim.run(program, x, stall=stall, seed=seed)
     assert trace.first_difference(program.network, reference.run(program.network, x), seen) is None
+
+
+@hypothesis.settings(LENIENT, max_examples=2 * EXAMPLES_FACTOR,  # what fails here shrinks in the test above
+                     phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate])
+@given(st.data())
+def test_verilator_equals_reference_on_random_networks(data):
+    program = data.draw(programs())
+    x = data.draw(inputs(program.network))
+    with tempfile.TemporaryDirectory() as folder:
+        run = cosim.run(program, x, stall=data.draw(st.sampled_from([0.0, 0.5])), folder=folder)
+    assert trace.first_difference(program.network, reference.run(program.network, x), run.trace) is None
 
 
 def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", readout="count", last=None, seed=0):

@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import connect
 from common import Figures
 from silicon import DEVICES, Unfinished, implement, kept
 from spikeloom import reference
 from spikeloom.hw.array import Array
-from spikeloom.hw.top import verilog
+from spikeloom.hw.verilog import convert
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.sim import pysim
@@ -103,21 +100,6 @@ PEERS = (
 )
 
 
-class Bare(wiring.Component):
-    """The array with nothing but its two streams, which the smallest package has pins for."""
-
-    def __init__(self, program):
-        self.array = Array(program, counter_width=0)
-        super().__init__({name: self.array.signature.members[name] for name in ("i", "o")})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.array = self.array
-        connect(m, wiring.flipped(self.i), self.array.i)
-        connect(m, self.array.o, wiring.flipped(self.o))
-        return m
-
-
 def inputs(workload, density, samples, seed):
     rng = np.random.default_rng(seed)
     return (rng.random((samples, TIME_STEPS, workload.sizes[0])) < density / 100).astype(np.int64)
@@ -160,7 +142,7 @@ def cycles(made, workload, density, begin):
         x = inputs(workload, density, workload.samples, seed=2)
         return pysim.run(made, x)[1] / (workload.samples * TIME_STEPS)
 
-    return kept([verilog(Array(made)), density, workload.samples], "cycles", simulate, begin=begin)
+    return kept([convert(Array(made), "top"), density, workload.samples], "cycles", simulate, begin=begin)
 
 
 def measure(figures, name, weights, device, begin=True):

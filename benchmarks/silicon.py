@@ -9,7 +9,7 @@ from pathlib import Path
 from spikeloom import tools
 from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
-from spikeloom.hw.top import verilog
+from spikeloom.hw.verilog import convert
 
 CACHE = Path(__file__).parents[1] / "build" / "silicon"
 SEEDS = range(1, 6)
@@ -82,7 +82,7 @@ def implement(component, device_name, seeds=SEEDS, *, begin=True):
     """``component`` on a device of `DEVICES`; a `Silicon`, or None when it does not fit. ``begin`` as in `kept`."""
     device = DEVICES[device_name]
     family = flow.FAMILIES[device.family]
-    text = verilog(component)
+    text = convert(component, "top")
     key = [text, device_name, AIMS[device_name], family.placers,
            [str(tools.find(name)) for name in family.tools[:2]]]
     folder = _folder(key)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from spikeloom import files, target, tools
 from spikeloom.errors import SpikeloomError
-from spikeloom.hw.top import BoardTop, verilog
+from spikeloom.hw import verilog
+from spikeloom.hw.top import BoardTop
 
 from . import flow
 from .board import find
@@ -146,7 +147,8 @@ def build(program, board, out_dir, seed=1, clock=None, baud=BAUD, progress=None)
                              "by 4 or more")
 
     device, family = board.device, flow.FAMILIES[board.device.family]
-    text = verilog(BoardTop(program, divisor=divisor), header=_header(program, board, clock, baud))
+    text = verilog.convert(BoardTop(program, divisor=divisor), "top", header=[
+        *verilog.describe(program), f"on {board.name} ({board.device.name}) at {clock:g} MHz, UART at {baud} baud"])
     pins = flow.constraints(board.pins, device)
     versions = {name: str(tools.find(name)) for name in family.tools}
     inputs = hashlib.sha256(json.dumps([VERSION, text, pins, seed, versions]).encode()).hexdigest()
@@ -201,14 +203,3 @@ def _finished(out_dir, inputs):
         return None
     intact = hashlib.sha256(content).hexdigest() == report.bitstream_digest
     return dataclasses.replace(report, reused=True) if intact else None
-
-
-def _header(program, board, clock, baud):
-    lines = [f"Spikeloom program {program.digest}",
-             f"for {board.name} ({board.device.name}) at {clock:g} MHz, UART at {baud} baud"]
-    for core in program.cores:
-        layer = core.layer
-        lines.append(f"{layer.name}: {layer.n_in} -> {layer.n_out}, {core.lanes} lanes, {core.units} update units, "
-                     f"{layer.weight_format.kind} weights of {layer.weight_format.width} bits, "
-                     f"{layer.v_width}-bit membranes")
-    return lines

@@ -44,9 +44,11 @@ class Array(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(EventWord(cores[0].i_words))),
             "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),
-            "cycles": Out(counter_width),
-            "events": Out(counter_width).array(len(cores)),
-            "stalls": Out(counter_width).array(len(cores)),
+            **({
+                "cycles": Out(counter_width),
+                "events": Out(counter_width).array(len(cores)),
+                "stalls": Out(counter_width).array(len(cores)),
+            } if counter_width else {}),
         })
 
     def elaborate(self, platform):

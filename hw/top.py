@@ -1,16 +1,13 @@
 """What a board carries: the array between the two pins of a UART."""
 
-import re
-
 from amaranth import *
-from amaranth.back import verilog as amaranth_verilog
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .array import Array
 from .uart import UARTReceiver, UARTTransmitter
 
-__all__ = ["BoardTop", "BytesToWords", "Top", "WordsToBytes", "verilog"]
+__all__ = ["BoardTop", "BytesToWords", "Top", "WordsToBytes"]
 
 
 def _byte_count(shape):
@@ -168,10 +165,3 @@ class BoardTop(wiring.Component):
         m.submodules.top = top = Top(self.program, divisor=self.divisor)
         m.d.comb += [top.rx.eq(self.rx), self.tx.eq(top.tx)]
         return m
-
-
-def verilog(component, *, name="top", header=()):
-    """``component`` as one Verilog file, the same for the same input; ``header`` lines become comments."""
-    text = amaranth_verilog.convert(component, name=name, strip_internal_attrs=True)
-    text = re.sub(r'^ *\(\* src = ".*" \*\)\n', "", text, flags=re.MULTILINE)  # where our sources lie on this machine
-    return "".join(f"// {line}\n" for line in header) + text

@@ -8,7 +8,7 @@ from amaranth.hdl import UnusedElaboratable
 
 from .array import Array
 
-__all__ = ["MODULE", "generate"]
+__all__ = ["MODULE", "convert", "describe", "generate"]
 
 #: Name of the generated top-level module.
 MODULE = "spikeloom"
@@ -35,13 +35,19 @@ def convert(component, name, *, header=()):
     return "".join(f"// {line}\n" for line in header) + "\n" + text
 
 
-def _header(program, array):
+def describe(program):
+    """What a program is, in lines for the head of a file generated from it."""
     lines = [f"Spikeloom program {program.digest}", f"for {program.target}:"]
     for core in program.cores:
         layer = core.layer
         lines.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit "
                      f"{layer.weight_format.kind} weights, {layer.v_width}-bit membranes, "
                      f"{core.lanes} lanes, {core.units} update units")
+    return lines
+
+
+def _header(program, array):
+    lines = describe(program)
     for stream, meaning in (("i", "input words"), ("o", "scores")):
         fields = ", ".join(f"{name}[{field.width}]" for name, field in getattr(array, stream).payload.shape())
         lines.append(f"{stream}__payload ({meaning}), lowest bit first: {fields}")

@@ -161,7 +161,8 @@ def _build(options):
     from .program import Program
     program = Program.load(options.program)
     out = options.out or options.program.parent / "build"
-    print(build(program, options.board or program.target, out, seed=options.seed))
+    print(build(program, options.board or program.target, out, seed=options.seed,
+                progress=lambda text: print(text, file=sys.stderr)))
 
 
 def _report(options):

@@ -242,4 +242,4 @@ def predict(program, events):
 #: last word to the first visit, from a bank read to its next permit seen, from a group's end to its last spike word
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits.
-LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD = 7, 3, 10, 8, 7
+LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD = 7, 3, 10, 10, 7

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from spikeloom import reference
-from spikeloom.hw.top import BoardTop, Top, verilog
+from spikeloom.hw.top import BoardTop, Top
+from spikeloom.hw.verilog import convert
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.sim import trace
@@ -110,7 +111,7 @@ def test_bytes_in_scores_out(block, options):
 
 
 def test_verilog_is_deterministic_and_keeps_names():
-    texts = {verilog(Top(random_program(0), divisor=12), header=["a line"]) for _ in range(2)}
+    texts = {convert(Top(random_program(0), divisor=12), "top", header=["a line"]) for _ in range(2)}
     assert len(texts) == 1
     text = texts.pop()
     assert text.startswith("// a line\n")

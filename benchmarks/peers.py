@@ -148,7 +148,7 @@ def cycles(made, workload, density, begin):
 def measure(figures, name, weights, device, begin=True):
     """One workload on one device; its µs × kLUT at `AT` per cent, or None when it does not fit."""
     title = f"{name}_{weights}_{device}"
-    made = implement(Bare(program(name, weights, device, AT)), device, begin=begin)
+    made = implement(Array(program(name, weights, device, AT), counter_width=0), device, begin=begin)
     if made is None:
         print(f"{title}: does not fit", flush=True)
         return None

@@ -95,11 +95,9 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
         with tempfile.TemporaryDirectory(dir=built, prefix="run-") as where:
             where = Path(where)
             _write_words(where / "words.bin", program, trace.input_words(program, inputs))
-            patience = 1000 + 40 * steps * sum(
-                core.groups * (core.i_words.size * core.i_words.width + core.pace) for core in program.cores)
             _simulate(simulation, built, where, progress, [
-                f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}", f"+patience={patience}",
-                *(["+detail"] if detail else [])])
+                f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}",
+                f"+patience={trace.patience(program, steps)}", *(["+detail"] if detail else [])])
             return _read(program, where, samples, steps, detail)
 
 

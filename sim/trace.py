@@ -89,6 +89,12 @@ def input_words(program, inputs):
     return np.stack([index, words[stays], last[stays], last[stays] & (step == steps - 1)], axis=1).astype(np.int64)
 
 
+def patience(program, time_steps):
+    """Clock cycles without a score after which the array must have stopped: a generous time for a whole sample."""
+    return 1000 + 40 * time_steps * sum(
+        core.groups * (core.i_words.size * core.i_words.width + core.pace) for core in program.cores)
+
+
 def save(path, program, backend, inputs, labels, seen, cycles):
     """Write a simulation file (``docs/format.md``): what ``backend`` showed for ``inputs``."""
     arrays = {"inputs": _smallest(inputs), "scores": _smallest(seen.scores), "winners": _smallest(seen.winners)}

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from spikeloom.errors import SpikeloomError
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.scanner import Scanner, ScanStage
 from spikeloom.hw.skid import Skid
@@ -76,7 +77,7 @@ def test_event_list_holds_two_time_steps_and_no_more():
     step = {"bits": 1, "index": 0, "last": 1, "final": 0}
     event_list = EventList(words, groups=1)
     # Nobody takes the replays: after the two banks (and the pipeline behind them) are full, the list stalls.
-    with pytest.raises(AssertionError, match="nothing came"):
+    with pytest.raises(SpikeloomError, match="^Nothing came for 101 cycles$"):
         transfer(event_list, [step] * 50, 101, stall=0.0, patience=100)
 
 

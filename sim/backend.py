@@ -74,6 +74,8 @@ def verify(program, inputs, backend, **options):
         raise SpikeloomError(f"Backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend not in OF_NETWORKS and not isinstance(program, Program):
         raise SpikeloomError(f"Backend {backend} simulates gateware and needs a program: compile the network first")
+    if not 0 <= options.get("stall", 0.0) < 1:
+        raise SpikeloomError(f"Stall must be a chance of at least 0 and below 1, not {options['stall']}")
     network = _network(program)
     inputs = reference.check_inputs(network, inputs)
     expected = reference.run(network, inputs)

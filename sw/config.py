@@ -175,7 +175,7 @@ class Config:
 def load(source):
     """The `Config` in a TOML file: a path, or the name of a packaged one such as ``"digits"``."""
     path = Path(source)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not path.is_file():
         path = PACKAGED / f"{source}.toml"
         if not path.is_file():
             names = ", ".join(sorted(packaged.stem for packaged in PACKAGED.glob("*.toml")))

@@ -63,6 +63,9 @@ def load(path, kind=None, version=None):
     path = Path(path)
     try:
         with path.open("rb") as file:  # NumPy would leave it open where it is damaged
+            if file.read(4) not in (b"PK\x03\x04", b"\x93NUM"):
+                raise SpikeloomError(f"{path}: not a Spikeloom file, truncated or corrupted (it is no .npz archive)")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile) or HEADER not in archive.files:
                 raise SpikeloomError(f"{path}: not a Spikeloom file (it has no header)")

@@ -84,6 +84,9 @@ MISTAKES = {
     "a network where a program is needed": (["verilog", "{run}/network.npz"], "holds a 'network', where a 'program'"),
     "a network for gateware": (["simulate", "{run}/network.npz", "--backend", "amaranth"], "compile the network first"),
     "unknown backend": (["simulate", "{run}/program.npz", "--backend", "fpga"], "Backend must be one of"),
+    "stalls for ever": (["simulate", "{run}/program.npz", "--backend", "amaranth", "--stall", "1"],
+                        "Stall must be a chance of at least 0 and below 1, not 1.0"),
+    "a file of another kind": (["info", "{tmp}/text.npz"], "it is no .npz archive"),
     "unknown configuration": (["train", "nothing", "-o", "{tmp}/x"], "nothing"),
     "too many samples": (["simulate", "{run}/network.npz", "--backend", "torch", "--samples", "99999"], "Samples"),
     "truncated": (["info", "{tmp}/cut.npz"], "truncated or corrupted"),
@@ -99,6 +102,7 @@ def test_mistakes_take_one_line(name, folder, tmp_path, capsys):
     whole = (folder / "network.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     np.savez(tmp_path / "other.npz", inputs=np.zeros((1, 2, 3), int))
+    (tmp_path / "text.npz").write_text("not an archive")
     before = sorted(tmp_path.rglob("*"))
     arguments, words = MISTAKES[name]
     status, out, err = run(capsys, *(argument.format(run=folder, tmp=tmp_path) for argument in arguments))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SpikeloomError
-from .network import GradedSpike, ShiftLeak
+from .network import ShiftLeak
 from .program import BLOCK_BITS, Core, Placement, Program, WordFormat
 from .target import TARGETS, find
 
@@ -112,13 +112,6 @@ def _smallest(network, target, activity):
             1 + sum(min(estimate.blocks for estimate in option) for option in options))
 
 
-def check_supported(network):
-    """Raise `SpikeloomError` for what has a meaning but no gateware yet."""
-    for layer in network.layers:
-        if isinstance(layer.fire, GradedSpike):
-            raise SpikeloomError(f"Layer {layer.name}: graded spikes run in the reference, not yet in gateware")
-
-
 def check_activity(network, activity):
     """The events per time step of each layer's input: given, as the network's notes have it, or assumed."""
     if activity is None:
@@ -145,10 +138,9 @@ def compile(network, target_name, *, activity=None, placements=None):
         use these instead of looking for the best
 
     Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
-    does not fit, saying by how much and what would hold it.
+    does not fit, saying by how much and what would hold it, or has a meaning but no gateware yet.
     """
     target = find(target_name)
-    check_supported(network)
     activity = check_activity(network, activity)
     if placements is None:
         placements = choose(network, target, activity)

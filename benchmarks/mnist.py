@@ -95,8 +95,8 @@ def main():
     events = np.stack([(inputs != 0).sum(axis=2), *counts[:-1]], axis=2).reshape(-1, len(network.layers))
     predicted = compile.predict(program, events)
     figures.add("clock cycles per image", cycles / len(inputs), "cycles")
-    figures.add("predicted over simulated cycles, from the events of each time step", predicted / cycles, "ratio", "within 5 %",
-                abs(predicted / cycles - 1) < 0.05)
+    figures.add("predicted over simulated cycles, from the events of each time step", predicted / cycles, "ratio",
+                "within 5 %", abs(predicted / cycles - 1) < 0.05)
     from_means = compile.predict(program, np.tile(program.notes["activity"], (len(events), 1)))
     figures.add("the same, predicted from the mean activity of training alone", from_means / cycles, "ratio",
                 "within 5 %", abs(from_means / cycles - 1) < 0.05)

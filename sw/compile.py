@@ -138,7 +138,7 @@ def compile(network, target_name, *, activity=None, placements=None):
         use these instead of looking for the best
 
     Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
-    does not fit, saying by how much and what would hold it, or has a meaning but no gateware yet.
+    does not fit, saying by how much and what would hold it, or has no gateware yet.
     """
     target = find(target_name)
     activity = check_activity(network, activity)

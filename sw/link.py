@@ -1,4 +1,4 @@
-"""The bytes between a host and a board, as ``docs/link.md`` says: frames, requests, events, and the board's identity."""
+"""The bytes between a host and a board, as ``docs/link.md`` says: frames, requests, events, identity."""
 
 import dataclasses
 import struct

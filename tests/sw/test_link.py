@@ -37,8 +37,8 @@ def test_a_good_frame_follows_any_garbage():
 @pytest.mark.parametrize("position", range(2, 10))
 def test_a_changed_or_lost_byte_damages_its_frame_only(position):
     frame = link.encode(b"\x02\x07\x01\x01\x33")
-    for broken in (frame[:position] + bytes([frame[position] ^ 4]) + frame[position + 1:],
-                   frame[:position] + frame[position + 1:], frame[:position] + frame[position - 1:position] + frame[position:]):
+    before, byte, after = frame[:position], frame[position], frame[position + 1:]
+    for broken in (before + bytes([byte ^ 4]) + after, before + after, before + bytes([before[-1], byte]) + after):
         decoder = link.Decoder()
         assert decoder.feed(broken + link.encode(b"\x01\x01")) == [b"\x01\x01"]
         assert decoder.damaged == 1

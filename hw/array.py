@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .core import LayerCore
 from .event import EventWord
+from .neuron import UpdateSignature
 from .readout import Readout, Result
 
 __all__ = ["Array"]
@@ -21,6 +22,8 @@ class Array(wiring.Component):
     program : spikeloom.program.Program
     counter_width : int
         bits of each counter, which wrap; 0 leaves the counters out
+    observe : bool
+        add ports that show every neuron update
 
     Members
     -------
@@ -32,11 +35,14 @@ class Array(wiring.Component):
         clock cycles since reset
     events, stalls : Out(counter_width), one for each layer
         input events; cycles in which the layer waited for its update units or for the layer behind it
+    update_N : Out, where observed, for each layer N from 0 on
+        ``valid``, ``last_word``, ``z`` and ``v`` of the layer's `UpdateSignature`
     """
 
-    def __init__(self, program, *, counter_width=24):
+    def __init__(self, program, *, counter_width=24, observe=False):
         self.program = program
         self.counter_width = counter_width
+        self.observe = observe
         cores = program.cores
         self.cores = [LayerCore(core) for core in cores]
         self.readout = Readout(cores[-1], count=program.network.readout == "count",
@@ -49,6 +55,7 @@ class Array(wiring.Component):
                 "events": Out(counter_width).array(len(cores)),
                 "stalls": Out(counter_width).array(len(cores)),
             } if counter_width else {}),
+            **({f"update_{number}": Out(_observation(core)) for number, core in enumerate(cores)} if observe else {}),
         })
 
     def elaborate(self, platform):
@@ -68,4 +75,16 @@ class Array(wiring.Component):
             m.d.sync += self.cycles.eq(self.cycles + 1)
             for core, events, stalls in zip(self.cores, self.events, self.stalls, strict=True):
                 m.d.sync += [events.eq(events + core.event), stalls.eq(stalls + core.stalled)]
+        if self.observe:
+            for number, core in enumerate(self.cores):
+                shown = getattr(self, f"update_{number}")
+                m.d.comb += [shown.valid.eq(core.update.valid), shown.last_word.eq(core.update.last_word),
+                             shown.z.eq(core.update.z)]
+                m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, core.update.v, strict=True)]
         return m
+
+
+def _observation(core):
+    # The rest of an update is kept for nobody: ports must not make an array much larger than it is without them.
+    members = UpdateSignature(core).members
+    return wiring.Signature({name: members[name] for name in ("valid", "last_word", "z", "v")})

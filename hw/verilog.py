@@ -14,14 +14,15 @@ __all__ = ["MODULE", "convert", "describe", "generate"]
 MODULE = "spikeloom"
 
 
-def generate(program):
+def generate(program, *, observe=False):
     """The Verilog of ``program``'s `Array` as text; the same program gives the same text.
 
+    With ``observe`` it has ports that show every neuron update.
     The comment at its head lists the fields of the two streams, lowest bit first.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
-        array = Array(program)
+        array = Array(program, observe=observe)
     return convert(array, MODULE, header=_header(program, array))
 
 

@@ -86,7 +86,8 @@ def run(program, inputs, *, simulator="verilator", detail=True, stall=0.0, seed=
     inputs = np.asarray(inputs)
     samples, steps, _ = inputs.shape
     tool, simulation, build_args = _simulator(simulator)
-    sources = {f"{verilog.MODULE}.v": verilog.generate(program), f"{harness.TOP}.v": harness.generate(program)}
+    sources = {f"{verilog.MODULE}.v": verilog.generate(program, observe=True),
+               f"{harness.TOP}.v": harness.generate(program)}
     digest = hashlib.sha256("\0".join([*sources.values(), str(tool), *build_args]).encode()).hexdigest()
     built = Path(folder).resolve() / f"{simulator}-{digest[:16]}"
     with _environment(tool):

@@ -14,7 +14,7 @@ WORD_BYTES = 8
 
 
 def generate(program):
-    """The harness of a program's Verilog.
+    """The harness of the Verilog of a program's array with ``observe``, or of a netlist made from that.
 
     It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
     number of spikes of layer N in each time step, or, with ``+detail``, the spikes and every unit's membrane potential
@@ -27,6 +27,8 @@ def generate(program):
     winner_width = max(1, (program.network.n_out - 1).bit_length())
     score_width = program.score_width
     o_width = score_width + winner_width + 1
+    wires, ports = zip(*(_observed(number, core) for number, core in enumerate(cores)), strict=True)
+    wires, ports = "\n".join(wires), ",\n    ".join(ports)
     watch = "\n".join(_watch(number, core) for number, core in enumerate(cores))
     opened = "\n".join(f'    layer_{number} = $fopen("layer_{number}.txt", "w");' for number in range(len(cores)))
     closed = "\n".join(f"      $fclose(layer_{number});" for number in range(len(cores)))
@@ -48,11 +50,13 @@ module {TOP};
   wire [{winner_width - 1}:0] winner = o_payload[{score_width} +: {winner_width}];
   wire last = o_payload[{o_width - 1}];
   reg [{8 * WORD_BYTES - 1}:0] word;
+{wires}
   integer words, results, {files};
   integer got, detail, stall = 0, seed = 0, samples = 0, patience = 1000000, idle = 0, seen = 0;
 
   {MODULE} dut (.clk(clk), .rst(rst), .i__payload(i_payload), .i__valid(i_valid), .i__ready(i_ready),
-    .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready));
+    .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready),
+    {ports});
 
   always #5 clk = ~clk;
 
@@ -107,19 +111,27 @@ endmodule
 """
 
 
+def _observed(number, core):
+    """The wires to one layer's updates, and the ports of the array that they connect to."""
+    wires = [("valid", 1), ("last_word", 1), ("z", core.units),
+             *((f"v__{unit}", core.layer.v_width) for unit in range(core.units))]
+    name = f"update_{number}"
+    return ("\n".join(f"  wire [{width - 1}:0] {name}__{wire};" for wire, width in wires),
+            ", ".join(f".{name}__{wire}({name}__{wire})" for wire, _ in wires))
+
+
 def _watch(number, core):
     """The block that writes down what one layer does."""
-    neurons = f"dut.layer_{core.layer.name}.neurons"
-    shown = ", ".join([f"{neurons}.update__z",
-                       *(f"$signed({neurons}.update__v__{unit})" for unit in range(core.units))])
+    update = f"update_{number}"
+    shown = ", ".join([f"{update}__z", *(f"$signed({update}__v__{unit})" for unit in range(core.units))])
     numbers = " ".join(["%0d"] * (core.units + 1))
     return f"""  integer spikes_{number} = 0;
-  always @(posedge clk) if (go && !done && {neurons}.update__valid) begin
+  always @(posedge clk) if (go && !done && {update}__valid) begin
     if (detail != 0)
       $fwrite(layer_{number}, "{numbers}\\n", {shown});
     else begin
-      spikes_{number} = spikes_{number} + $countones({neurons}.update__z);
-      if ({neurons}.update__last_word) begin
+      spikes_{number} = spikes_{number} + $countones({update}__z);
+      if ({update}__last_word) begin
         $fwrite(layer_{number}, "%0d\\n", spikes_{number});
         spikes_{number} = 0;
       end

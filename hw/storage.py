@@ -26,9 +26,9 @@ def delayed(m, value, cycles=1, *, reset_less=True):
     return value
 
 
-def in_use(m, taken, released):
+def in_use(m, taken, released, *, init=0):
     """How many of two places are in use (0 to 2), when at most one is taken and one released in a cycle."""
-    used = Signal(2)
+    used = Signal(2, init=init)
     # Each bit is one function of four inputs; a counter with an enable would take three levels of logic.
     m.d.sync += [
         used[0].eq(used[0] ^ taken ^ released),

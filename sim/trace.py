@@ -13,13 +13,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two runs part: the earliest sample, time step, layer and neuron, and what each of them has there."""
+    """Where two runs part: the earliest sample, time step, layer and neuron, as far as it is known, and what each of
+    them has there."""
 
     what: str
     sample: int
     time_step: int | None
     layer: str | None
-    neuron: int
+    neuron: int | None
     expected: int
     seen: int
 
@@ -27,7 +28,9 @@ class Difference:
         place = f"sample {self.sample}"
         if self.time_step is not None:
             place += f", time step {self.time_step}, layer {self.layer}"
-        return f"{place}, neuron {self.neuron}: {self.what} {self.seen}, expected {self.expected}"
+        if self.neuron is not None:
+            place += f", neuron {self.neuron}"
+        return f"{place}: {self.what} {self.seen}, expected {self.expected}"
 
 
 def first_difference(network, expected, seen):

@@ -137,6 +137,18 @@ def sample(tag, words):
             for n, chunk in enumerate(chunks)]
 
 
+def scores(body, identity):
+    """The scores (list of int) and the winner in the body of a reply to `FINISH`.
+
+    Raises `SpikeloomError` when it has another length than that of the board's `Identity`.
+    """
+    size, end = identity.score_bytes, identity.outputs * identity.score_bytes
+    if len(body) != end + 4:
+        raise SpikeloomError(f"The board's scores must be {end + 4} bytes, not {len(body)}")
+    return ([int.from_bytes(body[at:at + size], "little", signed=True) for at in range(0, end, size)],
+            int.from_bytes(body[end:], "little"))
+
+
 # Identity ----------------------------------------------------------------------------------------
 
 
@@ -191,13 +203,13 @@ class Identity:
         return cls(program.reloadable, words.graded, find(program.target).buffer, round(clock), round(baud),
                    network.input.size, network.n_out, network.time_steps, words.width,
                    -(-program.score_width // 8), len(network.layers), len(program.images) if program.reloadable else 0,
-                   program.target, program.build_digest, network.digest)
+                   program.target[:cls.TARGET_BYTES], program.build_digest, network.digest)
 
     def pack(self):
         """The 128 bytes of ``docs/link.md``."""
         return self.FORM.pack(self.MAGIC, self.VERSION, self.reloadable | self.graded << 1, self.buffer, self.clock,
                               self.baud, self.inputs, self.outputs, self.time_steps, self.word_width,
-                              self.score_bytes, self.layers, self.memories, self.target.encode()[:self.TARGET_BYTES],
+                              self.score_bytes, self.layers, self.memories, self.target.encode(),
                               bytes.fromhex(self.build), bytes.fromhex(self.network))
 
     @classmethod
@@ -210,6 +222,13 @@ class Identity:
         _, _, flags, *numbers, target, build, network = cls.FORM.unpack(data)
         return cls(bool(flags & 1), bool(flags & 2), *numbers, target.rstrip(b"\0").decode(errors="replace"),
                    build.hex(), network.hex())
+
+    def differences(self, other):
+        """Where the gateware of two boards differs, as far as identities tell: name, mine, the other's."""
+        names = ("target", "reloadable", "graded", "inputs", "outputs", "time_steps", "word_width", "score_bytes",
+                 "layers", "memories")
+        return [(name, getattr(self, name), getattr(other, name)) for name in names
+                if getattr(self, name) != getattr(other, name)]
 
 
 # Counters ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The bytes of the link, in both directions, whatever lies between frames."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -86,6 +87,19 @@ def test_an_identity_is_what_was_packed():
     assert len(identity.pack()) == 128
     assert identity.pack()[link.Identity.NETWORK:] == b"\xcd" * 32
     assert link.Identity.unpack(identity.pack()) == identity
+
+
+def test_scores_are_signed_and_of_the_identitys_size():
+    identity = link.Identity(False, False, 512, 1, 1, 4, 2, 3, 8, 2, 1, 0, "x", "00" * 32, "00" * 32)
+    assert link.scores(bytes.fromhex("ffff 0001 01000000"), identity) == ([-1, 256], 1)
+    with pytest.raises(SpikeloomError, match="must be 8 bytes, not 7"):
+        link.scores(bytes(7), identity)
+
+
+def test_identities_tell_what_differs():
+    one = link.Identity(False, False, 512, 1, 1, 4, 2, 3, 8, 2, 1, 0, "x", "00" * 32, "00" * 32)
+    other = dataclasses.replace(one, inputs=5, clock=2, build="11" * 32)
+    assert one.differences(other) == [("inputs", 4, 5)]
 
 
 def test_other_identities_are_refused():

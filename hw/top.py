@@ -1,129 +1,81 @@
-"""What a board carries: the array between the two pins of a UART."""
+"""What a board carries: the array, and the link between it and a host."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
+from spikeloom.errors import SpikeloomError
+from spikeloom.link import Counters, Identity
 
 from .array import Array
-from .uart import UARTReceiver, UARTTransmitter
+from .link import Link
+from .link.uart import UARTReceiver, UARTTransmitter
 
-__all__ = ["BoardTop", "BytesToWords", "Top", "WordsToBytes"]
-
-
-def _byte_count(shape):
-    return -(-Shape.cast(shape).width // 8)
+__all__ = ["BoardTop", "Top"]
 
 
-class BytesToWords(wiring.Component):
-    """Puts words together from their bytes, lowest first; bits above the word's width are ignored.
-
-    Parameters
-    ----------
-    shape : shape-like
-        of a word
-
-    Members
-    -------
-    i : In(stream of unsigned(8))
-    o : Out(stream of shape)
-    """
-
-    def __init__(self, shape):
-        self.count = _byte_count(shape)
-        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(shape))})
-
-    def elaborate(self, platform):
-        m = Module()
-        word = Signal(8 * self.count, reset_less=True)
-        have = Signal(range(self.count + 1))
-        complete = have == self.count
-        m.d.comb += [
-            self.o.valid.eq(complete),
-            self.o.payload.eq(word),
-            self.i.ready.eq(~complete),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [word.eq(Cat(word[8:], self.i.payload)), have.eq(have + 1)]
-        with m.If(complete & self.o.ready):
-            m.d.sync += have.eq(0)
-        return m
-
-
-class WordsToBytes(wiring.Component):
-    """Takes words apart into bytes, lowest first; bits above the word's width are zero.
-
-    Parameters
-    ----------
-    shape : shape-like
-        of a word
-
-    Members
-    -------
-    i : In(stream of shape)
-    o : Out(stream of unsigned(8))
-    """
-
-    def __init__(self, shape):
-        self.count = _byte_count(shape)
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(8))})
-
-    def elaborate(self, platform):
-        m = Module()
-        word = Signal(8 * self.count, reset_less=True)
-        left = Signal(range(self.count + 1))
-        m.d.comb += [
-            self.i.ready.eq(left == 0),
-            self.o.valid.eq(left != 0),
-            self.o.payload.eq(word[:8]),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [word.eq(self.i.payload), left.eq(self.count)]
-        with m.Elif(self.o.valid & self.o.ready):
-            m.d.sync += [word.eq(word[8:]), left.eq(left - 1)]
-        return m
+def uart_divisor(clock, baud):
+    """Clock cycles per bit; raises `SpikeloomError` when ``clock`` (Hz) cannot make ``baud`` to within 2 %."""
+    divisor = round(clock / baud)
+    if divisor < 4 or abs(divisor * baud / clock - 1) > 0.02:
+        raise SpikeloomError(f"Baud rate {baud} cannot be made from {clock / 1e6:g} MHz: it must divide it to within "
+                             "2 %, by 4 or more")
+    return divisor
 
 
 class Top(wiring.Component):
-    """The array, fed and read through a UART.
-
-    In: each `EventWord` of the array as ceil(bits / 8) bytes, lowest first, time step after time step.
-    Out: each `Result` the same way, ``n_out`` of them for each sample. Bytes are not framed, so one lost on
-    the way shifts all that follow until a reset. A host that waits for a sample's scores before it sends the
-    next never sends faster than the array takes.
+    """The array between the pins of a UART, as ``docs/link.md`` says.
 
     Parameters
     ----------
     program : spikeloom.program.Program
-    divisor : int
-        clock cycles per bit of the UART
+    clock : int
+        Hz
+    baud : int
+        bits per second of the UART
 
     Members
     -------
     rx : In(1), tx : Out(1)
         the pins
+    winner : Out(unsigned)
+        that of the last sample
+    loaded : Out(1)
+        the array has a network
+    busy : Out(1)
+        a frame, a sample or a reply is on its way: while this is low and nothing comes in, the clock might stop
     """
 
-    rx: In(1, init=1)
-    tx: Out(1, init=1)
-
-    def __init__(self, program, *, divisor):
+    def __init__(self, program, *, clock, baud):
         self.program = program
-        self.receiver = UARTReceiver(divisor)
-        self.transmitter = UARTTransmitter(divisor)
-        super().__init__()
+        self.divisor = uart_divisor(clock, baud)
+        self.link = Link(program, Identity.of(program, clock=clock, baud=baud))
+        super().__init__({
+            "rx": In(1, init=1),
+            "tx": Out(1, init=1),
+            "winner": Out(self.link.winner.shape()),
+            "loaded": Out(1),
+            "busy": Out(1),
+        })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.receiver = receiver = self.receiver
-        m.submodules.transmitter = transmitter = self.transmitter
-        m.submodules.array = array = Array(self.program, counter_width=0)
-        m.submodules.words = words = BytesToWords(array.i.payload.shape())
-        m.submodules.results = results = WordsToBytes(array.o.payload.shape())
-        m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
-        connect(m, receiver.o, words.i)
-        connect(m, words.o, array.i)
-        connect(m, array.o, results.i)
-        connect(m, results.o, transmitter.i)
+        m.submodules.receiver = receiver = UARTReceiver(self.divisor)
+        m.submodules.transmitter = transmitter = UARTTransmitter(self.divisor)
+        m.submodules.link = link = self.link
+        m.submodules.array = array = Array(self.program, counter_width=Counters.LAYER)
+        connect(m, receiver.o, link.i)
+        connect(m, link.o, transmitter.i)
+        connect(m, link.words, array.i)
+        connect(m, array.o, link.results)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx),
+            self.winner.eq(link.winner),
+            self.loaded.eq(link.loaded),
+            self.busy.eq(receiver.busy | link.busy | transmitter.busy),
+        ]
+        for ours, theirs in ((link.events, array.events), (link.stalls, array.stalls)):
+            m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
         return m
 
 
@@ -162,6 +114,6 @@ class BoardTop(wiring.Component):
             ClockSignal("power_on").eq(self.clk),
             ResetSignal("sync").eq(reset),
         ]
-        m.submodules.top = top = Top(self.program, divisor=self.divisor)
+        m.submodules.top = top = Top(self.program, clock=self.divisor * 1_000_000, baud=1_000_000)
         m.d.comb += [top.rx.eq(self.rx), self.tx.eq(top.tx)]
         return m

@@ -1,83 +1,44 @@
-"""Bytes in, scores out: the top level equal to the reference, through its pins."""
+"""The top level equal to the reference, through its pins."""
 
-from itertools import pairwise
-
-import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from spikeloom import reference
+from programs import random_inputs, random_program
+from spikeloom import link, reference
+from spikeloom.errors import SpikeloomError
 from spikeloom.hw.top import BoardTop, Top
 from spikeloom.hw.verilog import convert
-from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
-from spikeloom.sim import trace
 
 DIVISOR = 4
+CLOCK, BAUD = 4_000_000, 1_000_000
 
 
-def random_program(seed, *, i_width=1, kind=("ternary", 2), readout="count", target="icebreaker"):
-    rng = np.random.default_rng(seed)
-    weight_format = WeightFormat(*kind)
-    sizes, layers = (11, 12, 5), []
-    for number, (n_in, n_out) in enumerate(pairwise(sizes)):
-        layers.append(Dense(f"layer_{number}", rng.choice(weight_format.values, (n_out, n_in)), weight_format,
-                            rng.integers(1, 5, n_out), rng.integers(-1, 2, n_out), 6, ShiftLeak(2)))
-    network = Network(InputFormat(sizes[0], i_width), tuple(layers), 3, readout)
-    return Program(network, target, [Placement(8, 2), Placement(5, 1)])
-
-
-def through_pins(top, inputs):
-    """Scores (samples, n_out) and winners (samples,) of ``inputs``, sent and received bit by bit."""
-    program = top.program
-    fields = trace.input_words(program, inputs).tolist()
-    words = program.cores[0].i_words
-    score_width, n_out = program.score_width, program.network.n_out
-    winner_width = max(1, (n_out - 1).bit_length())
-    i_width = words.width + words.index_width + 2
-    o_width = score_width + winner_width + 1
-    scores, winners = [], []
-
-    async def byte_out(ctx):
-        """The next byte the board sends."""
-        for _ in range(20_000):
-            if not ctx.get(top.tx):
-                break
-            await ctx.tick()
-        else:
-            raise AssertionError("nothing was sent")
-        await ctx.tick().repeat(DIVISOR + DIVISOR // 2)
-        byte = 0
-        for n in range(8):
-            byte |= ctx.get(top.tx) << n
-            await ctx.tick().repeat(DIVISOR)
-        assert ctx.get(top.tx) == 1
-        return byte
+def through_pins(top, payloads):
+    """The replies to ``payloads``, sent and received bit by bit."""
+    replies, decoder = [], link.Decoder()
 
     async def send(ctx):
-        samples = 0
         await ctx.delay(300e-6)  # a board resets after configuration
-        for index, bits, last, final in fields:
-            word = bits | index << words.width | last << (i_width - 2) | final << (i_width - 1)
-            for byte in word.to_bytes(-(-i_width // 8), "little"):
-                for bit in [0, *(byte >> n & 1 for n in range(8)), 1]:
-                    ctx.set(top.rx, bit)
-                    await ctx.tick().repeat(DIVISOR)
-            samples += final
-            while final and len(winners) < samples:
-                await ctx.tick()
+        for byte in b"".join(map(link.encode, payloads)):
+            for bit in [0, *(byte >> n & 1 for n in range(8)), 1]:
+                ctx.set(top.rx, bit)
+                await ctx.tick().repeat(DIVISOR)
 
     async def receive(ctx):
-        for _ in inputs:
-            row = []
-            for neuron in range(n_out):
-                word = 0
-                for n in range(-(-o_width // 8)):
-                    word |= await byte_out(ctx) << 8 * n
-                score = word & (1 << score_width) - 1
-                row.append(score - (score >> score_width - 1 << score_width))
-                assert word >> o_width - 1 == (neuron == n_out - 1)
-            scores.append(row)
-            winners.append(word >> score_width & (1 << winner_width) - 1)
+        while len(replies) < len(payloads):
+            for _ in range(20_000):
+                if not ctx.get(top.tx):
+                    break
+                await ctx.tick()
+            else:
+                raise AssertionError("nothing was sent")
+            await ctx.tick().repeat(DIVISOR + DIVISOR // 2)
+            byte = 0
+            for n in range(8):
+                byte |= ctx.get(top.tx) << n
+                await ctx.tick().repeat(DIVISOR)
+            assert ctx.get(top.tx) == 1
+            replies.extend(decoder.feed([byte]))
+        assert decoder.damaged == 0
 
     async def oscillate(ctx):
         while True:
@@ -92,26 +53,32 @@ def through_pins(top, inputs):
     simulator.add_testbench(send, background=True)
     simulator.add_testbench(receive)
     simulator.run()
-    return np.array(scores), np.array(winners)
+    return replies
 
 
-@pytest.mark.parametrize("block, options", [
-    (Top, {}), (Top, {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}), (BoardTop, {"kind": ("binary", 1)})])
-def test_bytes_in_scores_out(block, options):
-    for seed in range(2):
-        program = random_program(seed, **options)
-        rng = np.random.default_rng(seed)
-        shape = (3, program.network.time_steps, program.network.input.size)
-        inputs = (rng.random(shape) < 0.4) * rng.integers(0, 2**program.network.input.width, shape)
-        inputs[1] = 0
-        expected = reference.run(program.network, inputs)
-        scores, winners = through_pins(block(program, divisor=DIVISOR), inputs)
-        assert (scores == expected.scores).all()
-        assert (winners == expected.winners).all()
+@pytest.mark.parametrize("make, options", [
+    (lambda program: Top(program, clock=CLOCK, baud=BAUD), {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}),
+    (lambda program: BoardTop(program, divisor=DIVISOR), {"kind": ("binary", 1)})])
+def test_samples_in_scores_out(make, options):
+    program = random_program(1, **options)
+    inputs = random_inputs(program, 3)
+    expected = reference.run(program.network, inputs)
+    payloads = [payload for number, sample in enumerate(inputs)
+                for payload in link.sample(number, program.cores[0].i_words.pack(sample))]
+    replies = through_pins(make(program), payloads)
+    identity = link.Identity.of(program, clock=CLOCK, baud=BAUD)
+    assert [reply[:2] for reply in replies] == [bytes([0x83, number]) for number in range(3)]
+    for reply, scores, winner in zip(replies, expected.scores, expected.winners, strict=True):
+        assert link.scores(reply[2:], identity) == (scores.tolist(), winner)
+
+
+def test_baud_rates_the_clock_cannot_make_are_refused():
+    with pytest.raises(SpikeloomError, match="^Baud rate 3000000 cannot be made from 10 MHz"):
+        Top(random_program(0), clock=10_000_000, baud=3_000_000)
 
 
 def test_verilog_is_deterministic_and_keeps_names():
-    texts = {convert(Top(random_program(0), divisor=12), "top", header=["a line"]) for _ in range(2)}
+    texts = {convert(Top(random_program(0), clock=12_000_000, baud=BAUD), "top", header=["a line"]) for _ in range(2)}
     assert len(texts) == 1
     text = texts.pop()
     assert text.startswith("// a line\n")

@@ -30,10 +30,13 @@ class UARTReceiver(wiring.Component):
     rx : In(1)
         the pin, of no clock domain
     o : Out(stream of unsigned(8))
+    busy : Out(1)
+        a byte is coming
     """
 
     rx: In(1, init=1)
     o: Out(stream.Signature(8))
+    busy: Out(1)
 
     def __init__(self, divisor):
         self.divisor = _checked(divisor)
@@ -51,7 +54,8 @@ class UARTReceiver(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         with m.If(timer != 0):
             m.d.sync += timer.eq(timer - 1)
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("idle") | ~rx | self.o.valid)
             with m.State("idle"):
                 with m.If(~rx):
                     m.d.sync += timer.eq(self.divisor // 2 - 1)
@@ -90,10 +94,13 @@ class UARTTransmitter(wiring.Component):
     i : In(stream of unsigned(8))
     tx : Out(1)
         the pin, straight from a register
+    busy : Out(1)
+        a byte is leaving
     """
 
     i: In(stream.Signature(8))
     tx: Out(1, init=1)
+    busy: Out(1)
 
     def __init__(self, divisor):
         self.divisor = _checked(divisor)
@@ -105,6 +112,7 @@ class UARTTransmitter(wiring.Component):
         shift = Signal(9, init=0x1FF)
         left = Signal(range(10))  # bits that follow the one on the line
         m.d.comb += self.i.ready.eq((timer == 0) & (left == 0))
+        m.d.comb += self.busy.eq(~self.i.ready | ~self.tx)
         m.d.sync += self.tx.eq(shift[0])
         with m.If(timer != 0):
             m.d.sync += timer.eq(timer - 1)

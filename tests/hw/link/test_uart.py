@@ -7,7 +7,7 @@ import re
 import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
-from spikeloom.hw.uart import UARTReceiver, UARTTransmitter
+from spikeloom.hw.link.uart import UARTReceiver, UARTTransmitter
 
 
 def simulate(module, *benches):

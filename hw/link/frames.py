@@ -1,0 +1,279 @@
+"""Frames out of bytes, kept until they have been worked on, and frames into bytes."""
+
+from amaranth import *
+from amaranth.lib import crc, data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from spikeloom import link
+
+__all__ = ["CRC", "FrameReceiver", "FrameTransmitter"]
+
+#: Bytes of a payload's CRC.
+CRC_BYTES = 4
+
+# A transport brings a byte every 16 clock cycles or more, so the CRC takes one bit per cycle: a third of the logic.
+CRC = crc.catalog.CRC32_ISO_HDLC(data_width=1)
+
+#: Offset of a sample's first event byte in the buffer, behind the frame's length.
+EVENTS_OFFSET = 1 + link.EVENTS_HEADER
+
+
+class Byte(data.StructLayout):
+    """One byte of a frame.
+
+    Members
+    -------
+    data : unsigned(8)
+    last : unsigned(1)
+        the frame ends with it
+    """
+
+    def __init__(self):
+        super().__init__({"data": 8, "last": 1})
+
+
+class FrameReceiver(wiring.Component):
+    """Finds frames in a stream of bytes and hands out those whose CRC is right.
+
+    Bytes are written into a circular buffer as they come; when a frame turns out to be whole its length is written
+    before it, and only then is it there for the reader. A damaged frame leaves a length of 0 instead, one for all
+    that come in a row, so that its error is answered in turn.
+
+    A frame is read as its length (bytes of its payload) and then its payload. When its last byte is taken the frame
+    is gone, or, if ``again`` is high, is read once more from its fifth byte of payload on: a sample's events.
+
+    Throughput: a byte in at least every 12 cycles; one byte out per cycle, with some cycles between frames.
+    While the buffer is full ``i`` is not ready. No single frame fills it, so that never lasts.
+
+    Parameters
+    ----------
+    depth : int
+        bytes of the buffer, a power of two and at least 512
+
+    Members
+    -------
+    i : In(stream of unsigned(8))
+    o : Out(stream of Byte)
+    again : In(1)
+        looked at when ``o`` hands over a frame's last byte
+    damaged : Out(1)
+        high for one cycle for each frame that came damaged
+    busy : Out(1)
+        part of a frame has come, or a whole one has not been read to its end
+    """
+
+    i: In(stream.Signature(8))
+    o: Out(stream.Signature(Byte()))
+    again: In(1)
+    damaged: Out(1)
+    busy: Out(1)
+
+    def __init__(self, depth):
+        if depth < 512 or depth & (depth - 1):
+            raise ValueError(f"Depth must be a power of two from 512 on, not {depth}")
+        self.depth = depth
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.buffer = buffer = memory.Memory(
+            shape=8, depth=self.depth, init=(), attrs={"no_rw_check": 1, "ram_style": "block"})
+        w_port, r_port = buffer.write_port(), buffer.read_port()
+        m.submodules.crc = check = CRC.create()
+
+        # Addresses. Between `base` and `head` are frames to be read; behind `head`, where the length will stand, is
+        # the frame that comes. Bytes are taken only while `tail` is not `base`, so the two never meet.
+        head, tail = Signal(range(self.depth)), Signal(range(self.depth), init=1)
+        base = Signal(range(self.depth))
+        empty, full = Signal(init=1), Signal()
+        m.d.sync += [empty.eq(head == base), full.eq(tail == base)]
+
+        # Write side.
+        byte = Signal(8, reset_less=True)
+        left = Signal(range(9))  # bits of the byte that the CRC has not seen
+        length = Signal(range(-CRC_BYTES, link.MAX_PAYLOAD + 1), init=-CRC_BYTES)  # bytes of payload so far
+        escaped, bad = Signal(), Signal()
+        marked = Signal()  # the newest frame in the buffer is a damaged one
+        begun = escaped | bad | (length != -CRC_BYTES)
+        w_byte, w_length, whole = Signal(), Signal(), Signal()
+        matches = Signal()
+        m.d.sync += matches.eq(check.match_detected)
+        m.d.comb += [
+            w_port.en.eq(w_byte | w_length),
+            w_port.addr.eq(Mux(w_length, head, tail)),
+            w_port.data.eq(Mux(w_length, Mux(whole, length[:8], 0), byte)),
+            check.data.eq(byte[0]),
+        ]
+        with m.FSM(name="writer"):
+            with m.State("take"):
+                m.d.comb += self.i.ready.eq(~full)
+                m.d.sync += byte.eq(self.i.payload)
+                with m.If(self.i.valid & ~full):
+                    m.next = "sort"
+            with m.State("sort"):
+                m.next = "take"
+                m.d.sync += escaped.eq(0)
+                with m.If(byte == link.END):
+                    with m.If(begun):
+                        m.next = "judge"
+                        m.d.sync += bad.eq(bad | escaped | ~matches | length[-1] | ~length[1:-1].any())
+                with m.Elif(escaped):
+                    m.next = "keep"
+                    m.d.sync += byte.eq(Mux(byte == link.ESCAPED_END, link.END, link.ESCAPE))
+                    with m.If((byte != link.ESCAPED_END) & (byte != link.ESCAPED_ESCAPE)):
+                        m.d.sync += bad.eq(1)
+                with m.Elif(byte == link.ESCAPE):
+                    m.d.sync += escaped.eq(1)
+                with m.Else():
+                    m.next = "keep"
+            with m.State("keep"):
+                m.d.sync += left.eq(8)
+                m.next = "crc"
+                with m.If(length == link.MAX_PAYLOAD):
+                    m.d.sync += bad.eq(1)
+                with m.Elif(~bad):
+                    m.d.comb += w_byte.eq(1)
+                    m.d.sync += [tail.eq(tail + 1), length.eq(length + 1)]
+            with m.State("crc"):
+                m.d.comb += check.valid.eq(1)
+                m.d.sync += [byte.eq(byte >> 1), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.next = "settle"
+            with m.State("settle"):
+                m.next = "take"
+            with m.State("judge"):
+                m.next = "restart"
+                m.d.comb += [whole.eq(~bad), self.damaged.eq(bad)]
+                with m.If(~bad):
+                    m.d.comb += w_length.eq(1)
+                    m.d.sync += [marked.eq(0), head.eq(tail - CRC_BYTES)]
+                with m.Elif(~marked | empty):
+                    m.d.comb += w_length.eq(1)
+                    m.d.sync += [marked.eq(1), head.eq(head + 1)]
+            with m.State("restart"):
+                m.next = "settle"
+                m.d.comb += check.start.eq(1)
+                m.d.sync += [tail.eq(head + 1), length.eq(-CRC_BYTES), bad.eq(0)]
+
+        # Read side: a byte is asked of the memory, and a cycle later goes into a register.
+        r_addr = Signal(range(self.depth))
+        end = Signal(range(self.depth))  # address of the frame's last byte
+        offset = Signal(range(EVENTS_OFFSET + 1))
+        asks, asks_last = Signal(), Signal()
+        asked, asked_last = Signal(), Signal()
+        moves = self.o.ready | ~self.o.valid
+        m.d.comb += [r_port.addr.eq(r_addr), r_port.en.eq(moves)]
+        with m.If(moves):
+            m.d.sync += [
+                asked.eq(asks),
+                asked_last.eq(asks_last),
+                self.o.valid.eq(asked),
+                self.o.payload.data.eq(r_port.data),
+                self.o.payload.last.eq(asked_last),
+            ]
+        with m.FSM(name="reader") as reader:
+            m.d.comb += self.busy.eq(begun | ~empty | ~reader.ongoing("idle"))
+            with m.State("idle"):
+                m.d.sync += r_addr.eq(base)
+                with m.If(~empty):
+                    m.next = "length"
+            with m.State("length"):
+                m.next = "wait"
+            with m.State("wait"):
+                m.d.sync += [end.eq(base + r_port.data), offset.eq(0)]
+                m.next = "read"
+            with m.State("read"):
+                m.d.comb += [asks.eq(1), asks_last.eq(r_addr == end)]
+                with m.If(moves):
+                    m.d.sync += r_addr.eq(r_addr + 1)
+                    with m.If(offset != EVENTS_OFFSET):
+                        m.d.sync += offset.eq(offset + 1)
+                    with m.If(offset == EVENTS_OFFSET - 1):
+                        m.d.sync += base.eq(r_addr + 1)
+                    with m.If(asks_last):
+                        m.next = "ends"
+            with m.State("ends"):
+                with m.If(self.o.valid & self.o.ready & self.o.payload.last):
+                    with m.If(self.again):
+                        m.d.sync += r_addr.eq(base)
+                        m.next = "read"
+                    with m.Else():
+                        m.d.sync += base.eq(r_addr)
+                        m.next = "left"
+            with m.State("left"):  # until `empty` knows
+                m.next = "settle"
+            with m.State("settle"):
+                m.next = "idle"
+        return m
+
+
+class FrameTransmitter(wiring.Component):
+    """Sends frames: each between two END, with its CRC.
+
+    Throughput: a byte at most every 11 cycles.
+
+    Members
+    -------
+    i : In(stream of Byte)
+        the payload
+    o : Out(stream of unsigned(8))
+    busy : Out(1)
+        part of a frame has been sent
+    """
+
+    i: In(stream.Signature(Byte()))
+    o: Out(stream.Signature(8))
+    busy: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = check = CRC.create()
+        byte = Signal(8, reset_less=True)
+        left = Signal(range(9))
+        last = Signal()
+        more = Signal(range(CRC_BYTES + 1))  # bytes of CRC that follow
+        closing = Signal()
+
+        with m.FSM(name="sender") as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("idle"))
+            with m.State("idle"):
+                m.d.comb += [self.o.payload.eq(link.END), self.o.valid.eq(self.i.valid), check.start.eq(1)]
+                m.d.sync += closing.eq(0)
+                with m.If(self.i.valid & self.o.ready):
+                    m.next = "take"
+            with m.State("take"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [byte.eq(self.i.payload.data), last.eq(self.i.payload.last), left.eq(8)]
+                m.d.sync += more.eq(CRC_BYTES)
+                with m.If(self.i.valid):
+                    m.next = "crc"
+            with m.State("crc"):
+                # A bit of payload goes round and into the CRC. A bit of the CRC comes out of it when its own inverse
+                # goes in, which moves it on with nothing added.
+                m.d.comb += [check.valid.eq(1), check.data.eq(Mux(closing, ~check.crc[0], byte[0]))]
+                m.d.sync += [byte.eq(Cat(byte[1:], Mux(closing, check.crc[0], byte[0]))), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.next = "look"
+            with m.State("look"):
+                m.next = "send"
+                m.d.sync += left.eq(8)
+                with m.If((byte == link.END) | (byte == link.ESCAPE)):
+                    m.next = "escape"
+            with m.State("escape"):
+                m.d.comb += [self.o.payload.eq(link.ESCAPE), self.o.valid.eq(1)]
+                with m.If(self.o.ready):
+                    m.d.sync += byte.eq(Mux(byte == link.END, link.ESCAPED_END, link.ESCAPED_ESCAPE))
+                    m.next = "send"
+            with m.State("send"):
+                m.d.comb += [self.o.payload.eq(byte), self.o.valid.eq(1)]
+                with m.If(self.o.ready):
+                    m.next = "take"
+                    with m.If(closing | last):
+                        m.d.sync += [closing.eq(1), more.eq(more - 1)]
+                        m.next = "crc"
+                        with m.If(more == 0):
+                            m.next = "end"
+            with m.State("end"):
+                m.d.comb += [self.o.payload.eq(link.END), self.o.valid.eq(1)]
+                with m.If(self.o.ready):
+                    m.next = "idle"
+        return m

@@ -1,0 +1,99 @@
+"""The link between a transport's bytes and an array's streams."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+from spikeloom.hw.event import EventWord
+from spikeloom.hw.readout import Result
+from spikeloom.hw.skid import Skid
+from spikeloom.link import Counters
+from spikeloom.target import find
+
+from .frames import FrameReceiver, FrameTransmitter
+from .replies import Replies, Ticket
+from .requests import Requests
+
+__all__ = ["Link"]
+
+
+class Link(wiring.Component):
+    """Speaks ``docs/link.md``: frames in, words into the array, its scores and all other replies out.
+
+    Whatever bytes come and however long replies wait to be taken, the next whole frame is served.
+
+    Parameters
+    ----------
+    program : spikeloom.program.Program
+    identity : spikeloom.link.Identity
+        what it says of itself
+
+    Members
+    -------
+    i, o : In, Out(stream of unsigned(8))
+        of a transport
+    words : Out(stream of EventWord), results : In(stream of Result)
+        of the array
+    events, stalls : In(24), one for each layer
+        the array's counters
+    winner : Out(unsigned)
+        that of the last sample
+    loaded : Out(1)
+        the array has a network
+    booted : Out(1)
+        high for one cycle at the end of boot
+    busy : Out(1)
+        a frame, a sample or a reply is on its way
+    """
+
+    def __init__(self, program, identity):
+        self.program = program
+        self.identity = identity
+        layers = len(program.network.layers)
+        self.replies = Replies(program, identity)
+        super().__init__({
+            "i": In(stream.Signature(8)),
+            "o": Out(stream.Signature(8)),
+            "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
+            "results": In(stream.Signature(Result(program.score_width, program.network.n_out))),
+            "events": In(Counters.LAYER).array(layers),
+            "stalls": In(Counters.LAYER).array(layers),
+            "winner": Out(self.replies.winner.shape()),
+            "loaded": Out(1),
+            "booted": Out(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.receiver = receiver = FrameReceiver(find(self.program.target).buffer)
+        m.submodules.requests = requests = Requests(self.program)
+        m.submodules.tickets = tickets = Skid(Ticket())
+        m.submodules.replies = replies = self.replies
+        m.submodules.transmitter = transmitter = FrameTransmitter()
+        connect(m, wiring.flipped(self.i), receiver.i)
+        connect(m, receiver.o, requests.i)
+        connect(m, requests.words, wiring.flipped(self.words))
+        connect(m, requests.tickets, tickets.i)
+        connect(m, tickets.o, replies.tickets)
+        connect(m, wiring.flipped(self.results), replies.results)
+        connect(m, requests.answers, replies.answers)
+        connect(m, replies.o, transmitter.i)
+        connect(m, transmitter.o, wiring.flipped(self.o))
+
+        busy, damaged = Signal(Counters.BUSY), Signal(Counters.DAMAGED)
+        m.d.sync += [
+            busy.eq(busy + (requests.playing | tickets.o.valid)),
+            damaged.eq(damaged + receiver.damaged),
+        ]
+        m.d.comb += [
+            receiver.again.eq(requests.again),
+            requests.pending.eq(tickets.o.valid),
+            replies.loaded.eq(requests.loaded),
+            replies.counters.eq(Cat(busy, damaged, *(
+                Cat(*layer) for layer in zip(self.events, self.stalls, strict=True)))),
+            self.winner.eq(replies.winner),
+            self.loaded.eq(requests.loaded),
+            self.booted.eq(requests.booted),
+            self.busy.eq(receiver.busy | requests.busy | tickets.o.valid | transmitter.busy),
+        ]
+        return m

@@ -1,0 +1,211 @@
+"""What a board is asked: every frame taken apart, checked, and done."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+from spikeloom import link
+from spikeloom.hw.event import EventWord
+
+from .frames import Byte
+from .player import EventPlayer
+from .replies import Answer, Ticket
+
+__all__ = ["Requests"]
+
+
+class Requests(wiring.Component):
+    """Serves the frames that come, one after the other; ``docs/link.md`` says how.
+
+    Samples are handed to the array without waiting for those before them. Whatever else is asked, errors included,
+    waits until all scores have been taken.
+
+    Parameters
+    ----------
+    program : spikeloom.program.Program
+
+    Members
+    -------
+    i : In(stream of Byte)
+        frames, each beginning with its length
+    again : Out(1)
+        as in `FrameReceiver`
+    words : Out(stream of EventWord)
+        into the array
+    tickets : Out(stream of Ticket)
+        one for each sample the array has been given whole
+    pending : In(1)
+        a ticket is somewhere on its way
+    answers : Out(stream of Answer)
+    playing : Out(1)
+        a sample's events are being taken
+    loaded : Out(1)
+        the array has a network
+    booted : Out(1)
+        high for one cycle at the end of boot
+    busy : Out(1)
+    """
+
+    def __init__(self, program):
+        self.program = program
+        super().__init__({
+            "i": In(stream.Signature(Byte())),
+            "again": Out(1),
+            "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
+            "tickets": Out(stream.Signature(Ticket())),
+            "pending": In(1),
+            "answers": Out(stream.Signature(Answer())),
+            "playing": Out(1),
+            "loaded": Out(1, init=1),
+            "booted": Out(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        program = self.program
+        m.submodules.player = player = EventPlayer(program.cores[0].i_words, program.network.time_steps)
+        connect(m, player.o, wiring.flipped(self.words))
+
+        byte, last = self.i.payload.data, self.i.payload.last
+        answer = self.answers.payload
+        code, kind, tag, chunk = (Signal.like(getattr(answer, name), name=name)
+                                  for name in ("code", "type", "tag", "chunk"))
+        m.d.comb += [answer.code.eq(code), answer.type.eq(kind), answer.chunk.eq(chunk),
+                     answer.tag.eq(Mux(code == link.DAMAGED, 0, tag))]
+        repeat = Signal(8, reset_less=True)
+        done = Signal()  # the frame's last byte has been taken
+        is_sample, is_finish = Signal(), Signal()
+        open_ = Signal()  # a sample has begun and is not closed
+        same_tag, starts, continues = Signal(), Signal(), Signal()
+
+        m.d.comb += [
+            is_sample.eq((kind == link.EVENTS) | (kind == link.FINISH)),
+            is_finish.eq(kind == link.FINISH),
+            player.i.payload.eq(byte),
+            player.final.eq(is_finish & last & ~self.again),
+            self.tickets.payload.tag.eq(tag),
+        ]
+
+        def refuse(reason):
+            m.d.sync += code.eq(reason)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("length"))
+            with m.State("length"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [code.eq(0), done.eq(0)]
+                with m.If(self.i.valid):
+                    m.next = "type"
+                    with m.If(last):
+                        m.d.sync += done.eq(1)
+                        refuse(link.DAMAGED)
+                        m.next = "settle"
+            with m.State("type"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += kind.eq(byte)
+                with m.If(self.i.valid):
+                    with m.If((byte == 0) | (byte > link.BOOTED)):
+                        refuse(link.UNKNOWN)
+                    m.next = "tag"
+            with m.State("tag"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += same_tag.eq(byte == tag)
+                with m.If(self.i.valid):
+                    m.d.sync += [tag.eq(byte), done.eq(last)]
+                    m.next = "close"
+                    with m.If((code == 0) & is_sample):
+                        m.next = "chunk"
+                        with m.If(last):
+                            refuse(link.UNKNOWN)
+                            m.next = "close"
+            with m.State("chunk"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    continues.eq(open_ & same_tag & (byte == (chunk + 1)[:8])),
+                    starts.eq(byte == 0),
+                ]
+                with m.If(self.i.valid):
+                    m.d.sync += [chunk.eq(byte), done.eq(last)]
+                    m.next = "repeat"
+                    with m.If(last):
+                        refuse(link.UNKNOWN)
+                        m.next = "close"
+            with m.State("repeat"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    m.d.sync += [repeat.eq(byte), done.eq(last)]
+                    with m.If(~self.loaded):
+                        refuse(link.NOT_LOADED)
+                    with m.Elif(~continues & ~starts):
+                        refuse(link.ORDER)
+                    m.next = "close"
+
+            with m.State("close"):  # what is open, unless this goes on with it
+                with m.If((code == 0) & is_sample & (continues | ~open_)):
+                    m.d.sync += open_.eq(1)
+                    m.d.comb += player.begin.eq(~open_)
+                    m.next = "play"
+                with m.Elif(~open_):
+                    m.next = "settle"
+                with m.Else():
+                    m.d.comb += [
+                        self.tickets.payload.drop.eq(1),
+                        player.close.eq(self.tickets.ready),
+                        self.tickets.valid.eq(player.closed),
+                    ]
+                    with m.If(player.closed):
+                        m.d.sync += open_.eq(0)
+            with m.State("play"):
+                m.d.comb += self.playing.eq(1)
+                with m.If(done | player.bad):
+                    m.next = "played"
+                with m.Else():
+                    m.d.comb += [
+                        self.again.eq(repeat[1:].any()),
+                        player.i.valid.eq(self.i.valid),
+                        self.i.ready.eq(player.i.ready),
+                    ]
+                    with m.If(self.i.valid & player.i.ready & last):
+                        m.d.sync += [done.eq(~self.again), repeat.eq(repeat - 1)]
+            with m.State("played"):
+                with m.If(player.bad | (is_finish & ~player.ended)):
+                    refuse(link.BAD_EVENTS)
+                    m.next = "close"
+                with m.Elif(is_finish):
+                    m.d.comb += [
+                        self.playing.eq(1),
+                        player.close.eq(self.tickets.ready),
+                        self.tickets.valid.eq(player.closed),
+                    ]
+                    with m.If(player.closed):
+                        m.d.sync += open_.eq(0)
+                        m.next = "length"
+                with m.Else():
+                    m.next = "reply"
+
+            with m.State("settle"):
+                with m.If(~self.pending):
+                    m.next = "drain"
+                    with m.If(code == 0):
+                        m.next = "execute"
+            with m.State("execute"):
+                m.next = "drain"
+                with m.Switch(kind):
+                    with m.Case(link.LOAD, link.CHECK, link.COMMIT):
+                        refuse(link.RANGE)
+                    with m.Default():
+                        with m.If(~done):
+                            refuse(link.UNKNOWN)
+                        with m.Elif(kind == link.BOOTED):
+                            m.d.comb += self.booted.eq(1)
+            with m.State("drain"):
+                m.d.comb += self.i.ready.eq(~done)
+                with m.If(done):
+                    m.next = "reply"
+                with m.Elif(self.i.valid & last):
+                    m.d.sync += done.eq(1)
+            with m.State("reply"):
+                m.d.comb += self.answers.valid.eq(1)
+                with m.If(self.answers.ready):
+                    m.next = "length"
+        return m

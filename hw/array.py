@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .core import LayerCore
 from .event import EventWord
+from .load import Loader, LoadSignature
 from .neuron import UpdateSignature
 from .readout import Readout, Result
 
@@ -37,6 +38,8 @@ class Array(wiring.Component):
         input events; cycles in which the layer waited for its update units or for the layer behind it
     update_N : Out, where observed, for each layer N from 0 on
         ``valid``, ``last_word``, ``z`` and ``v`` of the layer's `UpdateSignature`
+    load : In(LoadSignature(program))
+        where the program is reloadable
     """
 
     def __init__(self, program, *, counter_width=24, observe=False):
@@ -55,6 +58,7 @@ class Array(wiring.Component):
                 "events": Out(counter_width).array(len(cores)),
                 "stalls": Out(counter_width).array(len(cores)),
             } if counter_width else {}),
+            **({"load": In(LoadSignature(program))} if program.reloadable else {}),
             **({f"update_{number}": Out(_observation(core)) for number, core in enumerate(cores)} if observe else {}),
         })
 
@@ -70,6 +74,13 @@ class Array(wiring.Component):
         connect(m, self.cores[-1].update, self.readout.update)
         connect(m, self.readout.permit, self.cores[-1].o_permit)
         connect(m, self.readout.o, wiring.flipped(self.o))
+
+        if self.program.reloadable:
+            m.submodules.loader = loader = Loader(self.program)
+            connect(m, wiring.flipped(self.load), loader.bus)
+            memories = [getattr(core.load, name) for core in self.cores for name in core.core.images]
+            for port, memory in zip(loader.ports, memories, strict=True):
+                connect(m, port, memory)
 
         if self.counter_width:
             m.d.sync += self.cycles.eq(self.cycles + 1)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .event import EventWord, PermitSignature
 from .event_list import EventList
+from .load import CoreLoadSignature
 from .neuron import NeuronUpdate, UpdateSignature
 from .scanner import Scanner
 from .skid import Skid
@@ -44,6 +45,8 @@ class LayerCore(wiring.Component):
         an event is replayed for the time step's first group
     stalled : Out(1)
         a finished replay waits for the update units or for a permit
+    load : In(CoreLoadSignature(core))
+        where the core is reloadable; only to be used while no time step is under way
     """
 
     def __init__(self, core):
@@ -56,6 +59,7 @@ class LayerCore(wiring.Component):
             "update": Out(UpdateSignature(core)),
             "event": Out(1),
             "stalled": Out(1),
+            **({"load": In(CoreLoadSignature(core))} if core.reloadable else {}),
         })
 
     def elaborate(self, platform):
@@ -110,6 +114,11 @@ class LayerCore(wiring.Component):
             m.d.comb += visit.shift.eq(entry.index[: scanner.position_width])
         m.d.comb += [neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)]
         connect(m, neurons.update, wiring.flipped(self.update))
+
+        if core.reloadable:
+            connect(m, wiring.flipped(self.load.weights), synapses.load)
+            for name in neurons.loaded:
+                connect(m, wiring.flipped(getattr(self.load, name)), getattr(neurons.load, name))
 
         update = neurons.update
         m.d.sync += [

@@ -3,8 +3,9 @@
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from spikeloom.network import ShiftLeak, Silent, TableLeak, signed_width
+from spikeloom.network import ShiftLeak, Silent, TableLeak
 
+from .load import CoreLoadSignature, answer, image_memory
 from .storage import delayed, storage
 
 __all__ = ["NeuronUpdate", "UpdateSignature"]
@@ -58,16 +59,21 @@ class NeuronUpdate(wiring.Component):
         a group's sums follow; it is the time step's last group; the time step is the sample's last
     sums : In(signed(core.current_width)), one for each unit
     update : Out(UpdateSignature(core))
+    load : In(CoreLoadSignature)
+        of the memories but the weights', where the core is reloadable; every unit has its own copy of the leak table,
+        all are written at once and the first is read
     """
 
     def __init__(self, core):
         self.core = core
+        self.loaded = [name for name in core.images if name != "weights"] if core.reloadable else []
         super().__init__({
             "start": In(1),
             "last": In(1),
             "final": In(1),
             "sums": In(signed(core.current_width)).array(core.units),
             "update": Out(UpdateSignature(core)),
+            **({"load": In(CoreLoadSignature(core, self.loaded))} if self.loaded else {}),
         })
 
     @property
@@ -148,7 +154,7 @@ class NeuronUpdate(wiring.Component):
             fires = Signal(name=f"fires_{unit}")
             m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
             # Only below a negative threshold does subtracting it leave the range of the potential.
-            kept_width = core.above_width if core.threshold.min() < 0 else core.potential_width
+            kept_width = core.above_width if core.minus_threshold.bounds[1] > 0 else core.potential_width
             kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
             if layer.reset == "subtract":
                 m.d.sync += kept.eq(Mux(fires, above, potential))
@@ -188,7 +194,11 @@ class NeuronUpdate(wiring.Component):
     @property
     def _biased_width(self):
         core = self.core
-        return max(core.current_width, core.bias_width) + 1 if core.bias_width else core.current_width
+        return max(core.current_width, core.bias.width) + 1 if any(core.bias.bounds) else core.current_width
+
+    def _load(self, name):
+        """The `MemoryLoadSignature` of a memory, or None."""
+        return getattr(self.load, name) if name in self.loaded else None
 
     def _leak(self, m, v, unit):
         """The register that holds the leaked potential, a cycle after ``v`` (two for a table)."""
@@ -196,11 +206,10 @@ class NeuronUpdate(wiring.Component):
         leaked = Signal(shape, name=f"leaked_{unit}", reset_less=True)
         if isinstance(leak, TableLeak):
             level = Cat(v[:-1], ~v[-1])  # v - v_min
-            rom = storage(shape, len(leak.table), leak.table)
-            m.submodules[f"leak_{unit}"] = rom
-            port = rom.read_port()
-            m.d.comb += port.addr.eq(level)
-            m.d.sync += leaked.eq(port.data)
+            load = self._load("leak")
+            m.d.sync += leaked.eq(image_memory(m, f"leak_{unit}", self.core.images["leak"], level, load))
+            if load is not None and unit == 0:
+                answer(m, load, leaked)
         elif isinstance(leak, ShiftLeak):
             m.d.sync += leaked.eq(v - (v >> leak.shift))
         else:
@@ -209,22 +218,33 @@ class NeuronUpdate(wiring.Component):
 
     def _parameters(self, m, r_index):
         """Negated thresholds (an addition takes less logic than a subtraction) and biases of the units: constants
-        where all neurons share one, else registers behind a memory."""
+        or one register where all neurons share one, else registers behind a memory."""
         core = self.core
-        fields = {"minus_threshold": -core.threshold, "bias": core.bias}
-        shapes = {name: signed(signed_width(values.min(), values.max())) for name, values in fields.items()}
-        varying = [name for name, values in fields.items() if values.min() != values.max()]
-        parameters = {name: [C(int(values.flat[0]), shapes[name])] * core.units for name, values in fields.items()}
-        if varying:
-            layout = data.StructLayout({name: data.ArrayLayout(shapes[name], core.units) for name in varying})
-            m.submodules.parameters = rom = storage(layout, core.update_count, [
-                {name: fields[name][row].tolist() for name in varying} for row in range(core.update_count)])
-            port = rom.read_port()
-            m.d.comb += port.addr.eq(r_index)
-            for name in varying:
-                parameters[name] = []
+        found = {name: [C(int(parameter.values.flat[0]), signed(parameter.width))] * core.units
+                 for name, parameter in core.parameters.items()}
+        each, shared = ({name: parameter for name, parameter in core.parameters.items() if parameter.storage == storage}
+                        for storage in ("each", "shared"))
+        if each:
+            load = self._load("parameters")
+            layout = data.StructLayout({name: data.ArrayLayout(signed(parameter.width), core.units)
+                                        for name, parameter in each.items()})
+            row = image_memory(m, "parameters", core.images["parameters"], r_index, load, layout=layout)
+            for name, parameter in each.items():
+                found[name] = []
                 for unit in range(core.units):
-                    register = Signal(shapes[name], name=f"{name}_{unit}", reset_less=True)
-                    m.d.sync += register.eq(port.data[name][unit])
-                    parameters[name].append(register)
-        return parameters["minus_threshold"], parameters["bias"]
+                    register = Signal(signed(parameter.width), name=f"{name}_{unit}", reset_less=True)
+                    m.d.sync += register.eq(row[name][unit])
+                    found[name].append(register)
+            if load is not None:
+                answer(m, load, Cat(found[name] for name in each))
+        if shared:
+            load, image = self._load("shared"), core.images["shared"]
+            register = Signal(8 * image.row_bytes, name="shared", init=image.words[0], reset_less=True)
+            for byte in range(image.row_bytes):
+                with m.If(load.write & (load.byte == byte)):
+                    m.d.sync += register.word_select(byte, 8).eq(load.data)
+            answer(m, load, register[:image.row_bits])
+            row = data.View(data.StructLayout({name: signed(parameter.width) for name, parameter in shared.items()}),
+                            register[:image.row_bits])
+            found |= {name: [row[name]] * core.units for name in shared}
+        return found["minus_threshold"], found["bias"]

@@ -7,11 +7,14 @@ from spikeloom.program import BLOCK_BITS
 __all__ = ["delayed", "in_use", "storage"]
 
 
-def storage(shape, depth, init=()):
-    """A memory of ``depth`` entries, in block RAM when it is large enough to be worth one."""
+def storage(shape, depth, init=(), *, single_port=False):
+    """A memory of ``depth`` entries, in block RAM when it is large enough to be worth one, or in the device's large
+    memories with a ``single_port``, which must be read and written at one address and cannot have an ``init``."""
     # No block reads an entry in the cycle that writes it, so synthesis need not say what that would give.
     attrs = {"no_rw_check": 1}
-    if Shape.cast(shape).width * depth >= BLOCK_BITS:
+    if single_port:
+        attrs["ram_style"] = "huge"
+    elif Shape.cast(shape).width * depth >= BLOCK_BITS:
         attrs["ram_style"] = "block"
     return memory.Memory(shape=shape, depth=depth, init=init, attrs=attrs)
 

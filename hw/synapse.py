@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .event import Visit
-from .storage import delayed, storage
+from .load import MemoryLoadSignature, answer, image_memory
+from .storage import delayed
 
 __all__ = ["Synapses"]
 
@@ -33,6 +34,8 @@ class Synapses(wiring.Component):
     last, final : Out(1)
         with ``start``: the tags of the ``end``
     sums : Out(signed(core.current_width)), one for each update unit
+    load : In(MemoryLoadSignature)
+        of the weight memory, where the core is reloadable
     """
 
     def __init__(self, core):
@@ -44,6 +47,7 @@ class Synapses(wiring.Component):
             "last": Out(1),
             "final": Out(1),
             "sums": Out(signed(core.current_width)).array(core.units),
+            **({"load": In(MemoryLoadSignature(core.images["weights"]))} if core.reloadable else {}),
         })
 
     @property
@@ -69,12 +73,8 @@ class Synapses(wiring.Component):
         low, high = core.layer.weight_format.bounds
         weight_shape = Shape.cast(range(low, high + 1))
 
-        rows = core.groups * core.layer.n_in
-        m.submodules.weights = weights = storage(
-            core.lanes * code_width, rows, _packed(core.weights, code_width))
-        port = weights.read_port()
-
         # Address: the group's first row, and the input.
+        rows = core.images["weights"].rows
         row = Signal(range(rows), reset_less=True)
         base = Signal(range(rows))
         tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
@@ -83,10 +83,14 @@ class Synapses(wiring.Component):
         if core.groups > 1:
             with m.If(self.visit_valid & self.visit.end):
                 m.d.sync += base.eq(Mux(self.visit.last, 0, base + core.layer.n_in))
-        m.d.comb += port.addr.eq(row)
+        load = self.load if core.reloadable else None
+        codes = image_memory(m, "weights", core.images["weights"], row, load,
+                             single_port=core.memory == "single_port")
 
         # The tags keep step: beside the memory's address, its output (as far as it is registered), the weights.
-        codes = delayed(m, port.data, core.memory_registers)
+        codes = delayed(m, codes, core.memory_registers)
+        if load is not None:
+            answer(m, load, codes)
         tags = delayed(m, tags, 2 + core.memory_registers, reset_less=False)
         add = tags[0]
         tags = delayed(m, tags, reset_less=False)
@@ -121,7 +125,3 @@ class Synapses(wiring.Component):
         m.d.comb += [self.sums[unit].eq(sums[unit][1]) for unit in range(core.units)]
         return m
 
-
-def _packed(codes, width):
-    """Rows of codes (rows, lanes) as integers, lane 0 in the low bits."""
-    return [sum(int(code) << (lane * width) for lane, code in enumerate(row)) for row in codes]

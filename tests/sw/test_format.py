@@ -42,7 +42,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == 1
+    assert header["kind"] == kind and header["version"] == {"program": 2}.get(kind, 1)
     return header, arrays
 
 

@@ -47,8 +47,8 @@ def test_weight_memory_has_a_row_for_each_group_and_input(program):
 
 def test_parameters_are_in_order_of_update(program):
     core = program.cores[0]
-    assert np.array_equal(core.threshold.ravel()[:7], core.layer.threshold)
-    assert np.array_equal(core.bias.ravel()[:7], core.layer.bias)
+    assert np.array_equal(core.minus_threshold.values.ravel()[:7], -core.layer.threshold)
+    assert np.array_equal(core.bias.values.ravel()[:7], core.layer.bias)
 
 
 def test_file_round_trip(program, tmp_path):

@@ -33,6 +33,9 @@ def convert(component, name, *, header=()):
     # when simulation begins, which wakes nothing in a simulator that goes by the standard; an assignment does.
     text = re.sub(r"reg (\\\$auto\$verilog_backend\S*) +=\s*0;", r"reg \1 ;\n  initial \1 = 1'b0;", text)
     text = re.sub(r"\\\$auto\$verilog_backend\S* ", "at_start ", text)
+    # Memories that a bitstream cannot fill must not say what they start with, not even zeros.
+    text = re.sub(r'(\(\* ram_style = "huge" \*\)\s+reg [^;]*;\n) *initial begin\n.*?\n *end\n', r"\1", text,
+                  flags=re.DOTALL)
     return "".join(f"// {line}\n" for line in header) + "\n" + text
 
 
@@ -43,7 +46,8 @@ def describe(program):
         layer = core.layer
         lines.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit "
                      f"{layer.weight_format.kind} weights, {layer.v_width}-bit membranes, "
-                     f"{core.lanes} lanes, {core.units} update units")
+                     f"{core.lanes} lanes, {core.units} update units"
+                     + (", weights to be loaded" if core.memory == "single_port" else ""))
     return lines
 
 

@@ -3,20 +3,25 @@
 It runs inside the simulator, so that Python is not asked at every clock edge.
 """
 
+from amaranth.hdl import Shape
+from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.verilog import MODULE
 
-__all__ = ["TOP", "WORD_BYTES", "generate"]
+__all__ = ["LOAD_FIELDS", "TOP", "WORD_BYTES", "generate"]
 
 TOP = "harness"
 
 #: Bytes of an input word in the file, big-endian.
 WORD_BYTES = 8
 
+#: Names and bits of what a word of ``load.bin`` says, from the highest bit on.
+LOAD_FIELDS = (("memory", 8), ("row", 32), ("byte", 16), ("data", 8))
+
 
 def generate(program):
     """The harness of the Verilog of a program's array with ``observe``, or of a netlist made from that.
 
-    It reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
+    It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
     number of spikes of layer N in each time step, or, with ``+detail``, the spikes and every unit's membrane potential
     at each update; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
     ``+stall=N`` of 100 cycles, at random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and
@@ -33,6 +38,7 @@ def generate(program):
     opened = "\n".join(f'    layer_{number} = $fopen("layer_{number}.txt", "w");' for number in range(len(cores)))
     closed = "\n".join(f"      $fclose(layer_{number});" for number in range(len(cores)))
     files = ", ".join(f"layer_{number}" for number in range(len(cores)))
+    load_wires, load_ports, load = _load(program) if program.reloadable else ("", "", "")
     return f"""`timescale 1ns/1ps
 module {TOP};
   reg clk = 0, rst = 1;
@@ -51,12 +57,13 @@ module {TOP};
   wire last = o_payload[{o_width - 1}];
   reg [{8 * WORD_BYTES - 1}:0] word;
 {wires}
-  integer words, results, {files};
+  reg loading = {int(program.reloadable)};
+{load_wires}  integer words, results, {files};
   integer got, detail, stall = 0, seed = 0, samples = 0, patience = 1000000, idle = 0, seen = 0;
 
   {MODULE} dut (.clk(clk), .rst(rst), .i__payload(i_payload), .i__valid(i_valid), .i__ready(i_ready),
     .o__payload(o_payload), .o__valid(o_valid), .o__ready(o_ready),
-    {ports});
+    {ports}{load_ports});
 
   always #5 clk = ~clk;
 
@@ -73,8 +80,8 @@ module {TOP};
 
   always @(posedge clk) if (go && !done && !stuck) begin
     rst <= 0;
-    cycle <= cycle + 1;
-    if (!rst) begin
+    if (!loading) cycle <= cycle + 1;
+{load}    if (!rst && !loading) begin
       if ((i_ready || !i_valid) && !ended) begin
         i_valid <= 0;
         if ($unsigned($random(seed)) % 100 >= stall) begin
@@ -108,6 +115,27 @@ module {TOP};
 
 {watch}
 endmodule
+"""
+
+
+def _load(program):
+    """The bus that the memories are written over: its declaration, the ports of the array, and what writes a byte in
+    each cycle until ``load.bin`` ends."""
+    widths = {name: Shape.cast(member.shape).width for name, member in LoadSignature(program).members.items()}
+    wires = "".join(f"  {'wire' if name == 'read_data' else 'reg'} [{width - 1}:0] load_{name}"
+                    f"{'' if name == 'read_data' else ' = 0'};\n" for name, width in widths.items())
+    ports = "".join(f",\n    .load__{name}(load_{name})" for name in widths)
+    places, low = [], 0
+    for name, width in LOAD_FIELDS:
+        low += width
+        places.append(f"load_{name} <= word[{8 * WORD_BYTES - low} +: {min(width, widths[name])}];")
+    return wires + '  integer load = 0;\n  initial load = $fopen("load.bin", "rb");\n', ports, f"""    if (!rst && loading) begin
+      got = $fread(word, load);
+      loading <= got == {WORD_BYTES};
+      load_active <= got == {WORD_BYTES};
+      load_write <= got == {WORD_BYTES};
+      {" ".join(places)}
+    end
 """
 
 

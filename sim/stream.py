@@ -4,7 +4,7 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 from spikeloom.errors import SpikeloomError
 
-__all__ = ["receive", "send", "simulator"]
+__all__ = ["receive", "send", "simulator", "write"]
 
 
 def simulator(block):
@@ -28,6 +28,25 @@ def send(stream, payloads, *, stall, pauses):
             ctx.set(stream.valid, 1)
             await ctx.tick().until(stream.ready)
             ctx.set(stream.valid, 0)
+
+    return testbench
+
+
+def write(bus, images):
+    """A testbench that writes each of ``images`` over a `spikeloom.hw.load.LoadSignature`, a byte in each cycle."""
+    async def testbench(ctx):
+        ctx.set(bus.active, 1)
+        ctx.set(bus.write, 1)
+        for number, image in enumerate(images):
+            ctx.set(bus.memory, number)
+            for at, byte in enumerate(image.data):
+                row, offset = divmod(at, image.row_bytes)
+                ctx.set(bus.row, row)
+                ctx.set(bus.byte, offset)
+                ctx.set(bus.data, byte)
+                await ctx.tick()
+        ctx.set(bus.write, 0)
+        ctx.set(bus.active, 0)
 
     return testbench
 

@@ -466,6 +466,14 @@ class Program:
             raise SpikeloomError("The programs differ in more than what can be loaded: "
                                  + _difference(self.shape, other.shape))
 
+    def to_write(self, other=None):
+        """The images to write before this program's array runs the program ``other`` of the same shape, or its own
+        network: none where the array starts with what it needs. Raises as `check_same_shape`."""
+        if other is not None:
+            self.check_same_shape(other)
+            return other.images
+        return self.images if self.starts_empty else ()
+
     @property
     def digest(self):
         """SHA-256 (hexadecimal) of the network and its placement: what a bitstream is built from."""

@@ -21,11 +21,12 @@ LOAD_FIELDS = (("memory", 8), ("row", 32), ("byte", 16), ("data", 8))
 def generate(program):
     """The harness of the Verilog of a program's array with ``observe``, or of a netlist made from that.
 
-    It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the
-    number of spikes of layer N in each time step, or, with ``+detail``, the spikes and every unit's membrane potential
-    at each update; and ``results.txt`` with score, winner, last and clock cycle of every result. Each side hesitates in
-    ``+stall=N`` of 100 cycles, at random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and
-    ``stuck`` when there was no result for ``+patience=N`` cycles.
+    It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from
+    ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the number of spikes of layer N in each
+    time step, or, with ``+detail``, the spikes and every unit's membrane potential at each update; and ``results.txt``
+    with score, winner, last and clock cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at
+    random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no result
+    for ``+patience=N`` cycles.
     """
     cores = program.cores
     i_width = cores[0].i_words.width + cores[0].i_words.index_width + 2
@@ -129,7 +130,8 @@ def _load(program):
     for name, width in LOAD_FIELDS:
         low += width
         places.append(f"load_{name} <= word[{8 * WORD_BYTES - low} +: {min(width, widths[name])}];")
-    return wires + '  integer load = 0;\n  initial load = $fopen("load.bin", "rb");\n', ports, f"""    if (!rst && loading) begin
+    wires += '  integer load = 0;\n  initial load = $fopen("load.bin", "rb");\n'
+    return wires, ports, f"""    if (!rst && loading) begin
       got = $fread(word, load);
       loading <= got == {WORD_BYTES};
       load_active <= got == {WORD_BYTES};

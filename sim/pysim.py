@@ -14,8 +14,8 @@ def run(program, inputs, *, load=None, stall=0.0, seed=0):
     """Run ``inputs`` (samples, time steps, n_in) through the array; a `reference.Trace`, and the cycles it took.
 
     ``load`` is a program of the same shape whose memories are written first; those of a program that starts empty are
-    in any case. The cycles of that are not counted. ``stall`` is the chance of each side to hesitate in a cycle. Raises `SpikeloomError` when the array stops
-    making progress.
+    in any case. The cycles of that are not counted. ``stall`` is the chance of each side to hesitate in a cycle. Raises
+    `SpikeloomError` when the array stops making progress.
     """
     array, cores, images = Array(program), program.cores, program.to_write(load)
     samples, steps, _ = inputs.shape

@@ -25,7 +25,7 @@ __all__ = ["Board", "Traffic", "Verification", "connect", "load", "run", "verify
 IN_FLIGHT = 100
 
 #: Identities asked for in vain, without a single byte in answer, before a board counts as absent.
-SILENCE = 4
+SILENCE = 8
 
 #: Bytes that may have to pass before an answer does: a full buffer, and the longest reply.
 LONGEST = 4096
@@ -108,7 +108,7 @@ class Board:
     traffic : Traffic
     """
 
-    def __init__(self, line, *, timeout=1.0, tries=50):
+    def __init__(self, line, *, timeout=0.5, tries=50):
         self.line = line
         self.timeout = timeout + 10 * LONGEST / line.baudrate
         self.tries = tries
@@ -121,7 +121,6 @@ class Board:
         self._flying = collections.deque()
         self._disturbed = False
         self._refused = None
-        line.write_timeout = self.timeout
         self.identify()
 
     # Requests -------------------------------------------------------------------------------------
@@ -328,7 +327,7 @@ class Board:
     def _synchronize(self):
         """The identity and whether a network is loaded. All that was sent before has then been answered, or never
         will be."""
-        silent = 0
+        silent, heard = 0, self.traffic.received
         for _ in range(self.tries):
             tag = self._new_tag()
             received = self.traffic.received
@@ -344,8 +343,8 @@ class Board:
             if silent == SILENCE:
                 break
         raise SpikeloomError(
-            f"{self.line.name}: nothing answers at {self.line.baudrate} baud" if silent else
-            f"{self.line.name}: no Spikeloom board answers at {self.line.baudrate} baud, though bytes come")
+            f"{self.line.name}: nothing answers at {self.line.baudrate} baud" if self.traffic.received == heard else
+            f"{self.line.name}: bytes come at {self.line.baudrate} baud, but no answer of a Spikeloom board")
 
     def _new_tag(self):
         self._tag = (self._tag + 1) & 0xFF

@@ -9,8 +9,8 @@ from spikeloom.errors import SpikeloomError
 
 __all__ = ["open_port", "ports"]
 
-#: Seconds that a read waits for a first byte.
-POLL = 0.05
+#: Seconds that a read waits for a first byte, and a write for the line to take its bytes.
+POLL, PATIENCE = 0.05, 10
 
 
 def ports():
@@ -28,7 +28,7 @@ def open_port(name=None, *, baud):
         found = ", ".join(f"{port} ({what})" for port, what in ports().items())
         raise SpikeloomError(f"Name the serial port of the board: {found or 'there is none, is it plugged in?'}")
     try:
-        port = serial.Serial(name, baud, timeout=POLL, exclusive=True)
+        port = serial.Serial(name, baud, timeout=POLL, write_timeout=PATIENCE, exclusive=True)
     except (OSError, ValueError) as error:  # what pyserial raises is an OSError
         why = os.strerror(error.errno) if getattr(error, "errno", None) else error
         raise SpikeloomError(f"{name}: cannot be opened at {baud} baud: {why} (there are: "

@@ -35,10 +35,10 @@
 
 namespace {
 
-// Ports that not every top level has. The value where there is none is what asks for nothing.
+// Ports that not every top level has. One without `busy` may always be at work.
 template <class Model> bool busy(const Model& model) {
     if constexpr (requires { model.busy; }) return model.busy;
-    else return false;
+    else return true;
 }
 template <class Model> long loaded(const Model& model) {
     if constexpr (requires { model.loaded; }) return model.loaded;
@@ -214,8 +214,7 @@ template <class Model> class Board {
         model_ = std::make_unique<Model>();
         model_->rx = 1;
         flash_.power();
-        quiet_ = 0;
-        started_ = cycle;
+        quiet_ = silent_ = 0;
     }
 
     void cycle_once() {
@@ -231,8 +230,8 @@ template <class Model> class Board {
             uint8_t byte = receiver_.byte;
             for (int times = to_host.pass(byte); times > 0; --times) output.push_back(byte);
         }
-        const bool active = busy(*model_) || !sender_.idle() || !receiver_.idle();
-        quiet_ = active ? 0 : quiet_ + 1;
+        silent_ = sender_.idle() && receiver_.idle() ? silent_ + 1 : 0;
+        quiet_ = silent_ && !busy(*model_) ? quiet_ + 1 : 0;
     }
 
     void put(uint8_t byte) {
@@ -241,9 +240,9 @@ template <class Model> class Board {
 
     bool wants() const { return sender_.idle(); }
 
-    // Nothing goes on. What a byte sets off shows in `busy` a few cycles later; and a board that does not say when it
-    // is busy may be so for long.
-    bool resting() const { return quiet_ >= (says_busy<Model> ? 64 : 1 << 18) && cycle - started_ > 1024; }
+    // Nothing goes on. What a byte sets off shows in `busy` a few cycles later. After a longer silence a busy board only
+    // waits for the rest of something; one that does not say when it is busy gets less.
+    bool resting() const { return quiet_ >= 64 || silent_ >= (says_busy<Model> ? 1 << 26 : 1 << 18); }
 
     std::string state() const {
         std::ostringstream text;
@@ -265,7 +264,7 @@ template <class Model> class Board {
     Receiver receiver_;
     Flash flash_;
     std::unique_ptr<Model> model_;
-    uint64_t quiet_ = 0, started_ = 0;
+    uint64_t quiet_ = 0, silent_ = 0;
 };
 
 [[noreturn]] void fail(const char* what) {

@@ -11,6 +11,7 @@ from pathlib import Path
 from spikeloom import tools
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
+from spikeloom.hw.board import BoardTop
 
 __all__ = ["BAUD", "CLOCK", "State", "VirtualBoard"]
 
@@ -20,7 +21,7 @@ CLOCK, BAUD = 48_000_000, 12_000_000
 MAIN = Path(__file__).with_name("virtual.cpp")
 
 _OPTIONS = ["--cc", "--exe", "--build", "-j", "2", "--top-module", "top", "-O3", "--x-assign", "unique",
-            "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-Wno-MULTIDRIVEN", "-CFLAGS", "-O2 -std=gnu++20"]
+            "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-CFLAGS", "-std=gnu++20", "-MAKEFLAGS", "OPT_FAST=-O2"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class VirtualBoard:
                 raise SpikeloomError(f"{image}: no such file")
             self._arguments += [str(image), str(offset)]
         if sources is None:
-            sources = {"top.v": _verilog(program, clock, baud, offset if image is not None else None)}
+            boot = {} if image is None else {"boot_offset": offset}
+            sources = {"top.v": verilog.convert(BoardTop(program, clock=clock, baud=baud, **boot), "top")}
         self._binary = _build(sources, [*_OPTIONS, *options], Path(folder).resolve(), progress)
         self._process = None
 
@@ -132,11 +134,6 @@ class VirtualBoard:
         if not line:
             raise SpikeloomError("The virtual board has ended")
         return line
-
-
-def _verilog(program, clock, baud, offset):
-    from spikeloom.hw.top import BoardTop
-    return verilog.convert(BoardTop(program, divisor=round(clock / baud)), "top")
 
 
 def _build(sources, options, folder, progress):

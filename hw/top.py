@@ -76,6 +76,8 @@ class Top(wiring.Component):
         ]
         for ours, theirs in ((link.events, array.events), (link.stalls, array.stalls)):
             m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
+        if self.program.reloadable:
+            connect(m, link.load, array.load)
         return m
 
 

@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 from spikeloom.hw.event import EventWord
+from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.readout import Result
 from spikeloom.hw.skid import Skid
 from spikeloom.link import Counters
@@ -35,6 +36,8 @@ class Link(wiring.Component):
         of the array
     events, stalls : In(24), one for each layer
         the array's counters
+    load : Out(LoadSignature(program))
+        of the array, if the program is reloadable
     winner : Out(unsigned)
         that of the last sample
     loaded : Out(1)
@@ -61,6 +64,7 @@ class Link(wiring.Component):
             "loaded": Out(1),
             "booted": Out(1),
             "busy": Out(1),
+            **({"load": Out(LoadSignature(program))} if program.reloadable else {}),
         })
 
     def elaborate(self, platform):
@@ -80,6 +84,9 @@ class Link(wiring.Component):
         connect(m, replies.o, transmitter.i)
         connect(m, transmitter.o, wiring.flipped(self.o))
 
+        if self.program.reloadable:
+            connect(m, requests.load, wiring.flipped(self.load))
+
         busy, damaged = Signal(Counters.BUSY), Signal(Counters.DAMAGED)
         m.d.sync += [
             busy.eq(busy + (requests.playing | tickets.o.valid)),
@@ -89,6 +96,10 @@ class Link(wiring.Component):
             receiver.again.eq(requests.again),
             requests.pending.eq(tickets.o.valid),
             replies.loaded.eq(requests.loaded),
+            replies.crc.eq(requests.crc),
+            replies.digest_write.eq(requests.digest_write),
+            replies.digest_byte.eq(requests.digest_byte),
+            replies.digest_data.eq(requests.digest_data),
             replies.counters.eq(Cat(busy, damaged, *(
                 Cat(*layer) for layer in zip(self.events, self.stalls, strict=True)))),
             self.winner.eq(replies.winner),

@@ -5,12 +5,17 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 from spikeloom import link
 from spikeloom.hw.event import EventWord
+from spikeloom.hw.load import LoadSignature
 
 from .frames import Byte
+from .memories import Memories
 from .player import EventPlayer
 from .replies import Answer, Ticket
 
 __all__ = ["Requests"]
+
+#: Bytes of a request to commit.
+COMMIT_LENGTH = 2 + 32
 
 
 class Requests(wiring.Component):
@@ -38,6 +43,12 @@ class Requests(wiring.Component):
     answers : Out(stream of Answer)
     playing : Out(1)
         a sample's events are being taken
+    load : Out(LoadSignature(program))
+        into the array, if the program is reloadable
+    crc : Out(32)
+        of the memory that was checked last
+    digest_write : Out(1), digest_byte : Out(unsigned(5)), digest_data : Out(8)
+        a byte of the network's digest, at a commit
     loaded : Out(1)
         the array has a network
     booted : Out(1)
@@ -55,9 +66,14 @@ class Requests(wiring.Component):
             "pending": In(1),
             "answers": Out(stream.Signature(Answer())),
             "playing": Out(1),
-            "loaded": Out(1, init=1),
+            "crc": Out(32),
+            "digest_write": Out(1),
+            "digest_byte": Out(5),
+            "digest_data": Out(8),
+            "loaded": Out(1, init=not program.starts_empty),
             "booted": Out(1),
             "busy": Out(1),
+            **({"load": Out(LoadSignature(program))} if program.reloadable else {}),
         })
 
     def elaborate(self, platform):
@@ -67,6 +83,7 @@ class Requests(wiring.Component):
         connect(m, player.o, wiring.flipped(self.words))
 
         byte, last = self.i.payload.data, self.i.payload.last
+        m.d.comb += self.digest_data.eq(byte)
         answer = self.answers.payload
         code, kind, tag, chunk = (Signal.like(getattr(answer, name), name=name)
                                   for name in ("code", "type", "tag", "chunk"))
@@ -74,6 +91,7 @@ class Requests(wiring.Component):
                      answer.tag.eq(Mux(code == link.DAMAGED, 0, tag))]
         repeat = Signal(8, reset_less=True)
         done = Signal()  # the frame's last byte has been taken
+        is_commit_length = Signal()
         is_sample, is_finish = Signal(), Signal()
         open_ = Signal()  # a sample has begun and is not closed
         same_tag, starts, continues = Signal(), Signal(), Signal()
@@ -86,6 +104,17 @@ class Requests(wiring.Component):
             self.tickets.payload.tag.eq(tag),
         ]
 
+        if program.reloadable:
+            m.submodules.memories = memories = Memories(program)
+            connect(m, memories.bus, wiring.flipped(self.load))
+            m.d.comb += [
+                memories.i.payload.eq(self.i.payload),
+                memories.checks.eq(kind == link.CHECK),
+                self.crc.eq(memories.crc),
+            ]
+            with m.If(memories.changes):
+                m.d.sync += self.loaded.eq(0)
+
         def refuse(reason):
             m.d.sync += code.eq(reason)
 
@@ -93,7 +122,7 @@ class Requests(wiring.Component):
             m.d.comb += self.busy.eq(~fsm.ongoing("length"))
             with m.State("length"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [code.eq(0), done.eq(0)]
+                m.d.sync += [code.eq(0), done.eq(0), is_commit_length.eq(byte == COMMIT_LENGTH)]
                 with m.If(self.i.valid):
                     m.next = "type"
                     with m.If(last):
@@ -192,12 +221,40 @@ class Requests(wiring.Component):
                 m.next = "drain"
                 with m.Switch(kind):
                     with m.Case(link.LOAD, link.CHECK, link.COMMIT):
-                        refuse(link.RANGE)
+                        if not program.reloadable:
+                            refuse(link.RANGE)
                     with m.Default():
                         with m.If(~done):
                             refuse(link.UNKNOWN)
                         with m.Elif(kind == link.BOOTED):
                             m.d.comb += self.booted.eq(1)
+                if program.reloadable:
+                    with m.If((kind == link.LOAD) | (kind == link.CHECK)):
+                        with m.If(done):
+                            refuse(link.UNKNOWN)
+                        with m.Else():
+                            m.d.comb += memories.begin.eq(1)
+                            m.next = "memories"
+                    with m.Elif(kind == link.COMMIT):
+                        with m.If(is_commit_length):
+                            m.next = "commit"
+                        with m.Else():
+                            refuse(link.UNKNOWN)
+            if program.reloadable:
+                with m.State("memories"):
+                    m.d.comb += [memories.i.valid.eq(self.i.valid & ~done), self.i.ready.eq(memories.i.ready & ~done)]
+                    with m.If(self.i.valid & memories.i.ready):
+                        m.d.sync += done.eq(done | last)
+                    with m.If(memories.finished):
+                        refuse(memories.code)
+                        m.next = "drain"
+                with m.State("commit"):
+                    m.d.comb += [self.i.ready.eq(1), self.digest_write.eq(self.i.valid)]
+                    with m.If(self.i.valid):
+                        m.d.sync += [self.digest_byte.eq(self.digest_byte + 1), done.eq(last)]
+                        with m.If(last):
+                            m.d.sync += self.loaded.eq(1)
+                            m.next = "reply"
             with m.State("drain"):
                 m.d.comb += self.i.ready.eq(~done)
                 with m.If(done):

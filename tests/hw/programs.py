@@ -20,8 +20,8 @@ def random_network(seed, *, i_width=1, kind=("ternary", 2), readout="count", siz
 PLACEMENTS = Placement(8, 2), Placement(5, 1)
 
 
-def random_program(seed, *, target="icebreaker", placements=PLACEMENTS, **options):
-    return Program(random_network(seed, **options), target, placements)
+def random_program(seed, *, target="icebreaker", placements=PLACEMENTS, reloadable=False, **options):
+    return Program(random_network(seed, **options), target, placements, reloadable=reloadable)
 
 
 def random_inputs(program, samples, seed=0, *, density=0.4, time_steps=None):

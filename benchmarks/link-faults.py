@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from common import Figures
 from spikeloom import link, reference
-from spikeloom.boards import host
+from spikeloom.boards.connection import connect
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import Placement, Program, WordFormat
 from spikeloom.sim.virtual import VirtualBoard
@@ -117,7 +117,7 @@ def main():
     program = Program(Network(InputFormat(SIZES[0]), layers, STEPS), "icebreaker", [Placement(4, 1), Placement(4, 1)])
     figures, source = Figures("link-faults"), random.Random(1)
     with (VirtualBoard(program, clock=CLOCK, baud=BAUD, progress=print) as board,
-          host.connect(board.port, baud=BAUD, timeout=PATIENCE) as connected):
+          connect(board.port, baud=BAUD, timeout=PATIENCE) as connected):
         line, counted = Line(connected.line, program), 0
 
         def settle():

@@ -15,6 +15,7 @@ import numpy as np
 from common import Figures
 from spikeloom import compile, data, link
 from spikeloom.boards import host
+from spikeloom.boards.connection import connect
 from spikeloom.network import Network
 from spikeloom.program import WordFormat
 from spikeloom.sim.virtual import VirtualBoard
@@ -46,7 +47,7 @@ def main():
     figures.add("bytes of its spikes, one bit for each input and time step", inputs[0].size / 8, "bytes")
     for baud, count in RATES.items():
         with (VirtualBoard(program, clock=CLOCK, baud=baud, folder=options.run / "build/sim", progress=print) as board,
-              host.connect(board.port, baud=baud, timeout=10) as connected):
+              connect(board.port, baud=baud, timeout=10) as connected):
             rate = f"{baud / 1e6:g} Mbaud"
             result = host.verify(connected, program, inputs[:count])
             figures.add(f"{rate}: images equal to the reference, scores and events of each layer",

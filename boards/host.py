@@ -1,380 +1,23 @@
-"""What a host does with a board, real or virtual: its requests, and on top of them `run`, `verify` and `load`.
+"""What a host does with a board: run samples, load a network, check memories, hold it all to the reference.
 
-The bytes are those of ``docs/link.md``. Requests are repeated when the line damages them or their answers, so that
-whatever comes back is what the board computed; a line that stays silent is an error.
+``board`` is a `Connection` to one.
 """
 
-import collections
-import contextlib
-import random
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import serial
 from spikeloom import link, reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.program import WordFormat
 from spikeloom.sim.trace import Difference
 
-from .port import open_port
-
-__all__ = ["Board", "Traffic", "Verification", "connect", "load", "run", "verify"]
-
-#: Requests that may be unanswered at once: a tag must not come again while an old reply with it may be on its way.
-IN_FLIGHT = 100
-
-#: Identities asked for in vain, without a single byte in answer, before a board counts as absent.
-SILENCE = 8
-
-#: Bytes that may have to pass before an answer does: a full buffer, and the longest reply.
-LONGEST = 4096
+__all__ = ["Verification", "check", "load", "run", "verify"]
 
 #: Samples whose events are counted together. Counters wrap, so these are fewer where samples have many events.
 BATCH = 256
 
 
-@contextlib.contextmanager
-def connect(port=None, *, baud, **options):
-    """A `Board` on the serial port of that name, for the length of a ``with`` block; ``options`` as for `Board`.
-
-    Raises `SpikeloomError` when there is no such port, or no board that answers.
-    """
-    line = open_port(port, baud=baud)
-    with contextlib.closing(line):
-        yield Board(line, **options)
-
-
-@dataclass
-class Traffic:
-    """What has happened on the line.
-
-    Attributes
-    ----------
-    sent, received : int
-        bytes
-    samples : int
-        scores that came back
-    resent : int
-        requests that had to be sent again
-    errors : dict
-        error replies by code
-    """
-
-    sent: int = 0
-    received: int = 0
-    samples: int = 0
-    resent: int = 0
-    errors: collections.Counter = field(default_factory=collections.Counter)
-
-
-class Refusal(SpikeloomError):
-    """The board answered with an error that sending again would not change; ``code`` as in ``docs/link.md``."""
-
-    def __init__(self, code):
-        self.code = code
-        super().__init__(f"The board refuses: {link.ERRORS.get(code, f'error {code:02x}')}")
-
-
-@dataclass(eq=False)
-class _Request:
-    """Payloads that belong together; ``body`` is that of the last one's reply, once it is there."""
-
-    payloads: list
-    tag: int = 0
-    sent: int = 0
-    tries: int = 0
-    body: bytes | None = None
-
-
-class Board:
-    """A board behind an open serial port. It is identified when this object is made.
-
-    Parameters
-    ----------
-    line : serial.Serial
-        open, with a short timeout
-    timeout : float
-        seconds without an answer, beside those that the bytes take, after which the host asks what has become of its
-        requests; it need not be as long as the slowest of them
-    tries : int
-        how often a request is sent before it is given up
-
-    Attributes
-    ----------
-    identity : link.Identity
-    loaded : bool
-        whether the board has a network
-    traffic : Traffic
-    """
-
-    def __init__(self, line, *, timeout=0.5, tries=50):
-        self.line = line
-        self.timeout = timeout + 10 * LONGEST / line.baudrate
-        self.tries = tries
-        self.traffic = Traffic()
-        self.identity = self.loaded = None
-        self._decoder = link.Decoder()
-        self._tag = random.randrange(256)  # not the one of an answer that an earlier host left behind
-        self._used = 0  # bytes of the board's buffer
-        self._pending = {}  # reply that is expected -> its request, and what the frame takes of the buffer
-        self._flying = collections.deque()
-        self._disturbed = False
-        self._refused = None
-        self.identify()
-
-    # Requests -------------------------------------------------------------------------------------
-
-    def identify(self):
-        """Ask the board what it is, whatever was on the line before; sets ``identity`` and ``loaded``.
-
-        Raises `SpikeloomError` when nothing answers, or what answers is no Spikeloom board.
-        """
-        self._abandon()
-        self.identity, self.loaded = self._synchronize()
-
-    def counters(self):
-        """The board's `link.Counters`, after all samples before."""
-        (body,) = self.exchange([[bytes([link.COUNTERS, 0])]])
-        return link.Counters.unpack(body, self.identity.layers)
-
-    def samples(self, inputs):
-        """Run ``inputs`` (samples, time steps, n_in), an iterable of arrays or an array; an iterator of scores (list
-        of int) and winner of each, in order, as they come.
-
-        Raises `SpikeloomError` for inputs that do not fit, and when the board was reset on the way so that another
-        network may have answered.
-        """
-        words = WordFormat(self.identity.inputs, self.identity.word_width, self.identity.graded)
-        before = self.identity, self.loaded
-        for body in self.exchange(link.sample(0, words.pack(self._checked(x))) for x in inputs):
-            self.traffic.samples += 1
-            yield link.scores(body, self.identity)
-        self.identify()
-        self._same_as(before)
-
-    def load(self, program, progress=None):
-        """Write all memories of ``program``, check them and commit; ``progress`` is told the share done, 0 to 1.
-
-        Until it is through, the board refuses samples. Raises `SpikeloomError` when a memory does not hold what was
-        written.
-        """
-        frames = [payload for memory, image in enumerate(program.images) for payload in link.load(0, memory, image)]
-        for done, _ in enumerate(self.exchange([frame] for frame in frames)):
-            if progress:
-                progress((done + 1) / len(frames))
-        for memory, image in enumerate(program.images):
-            if self.check(memory) != link.crc(image.data):
-                raise SpikeloomError(f"Memory {image.name} of the board does not hold what was written to it")
-        self._ask(bytes([link.COMMIT, 0]) + bytes.fromhex(program.network.digest))
-        self.identify()
-
-    def check(self, memory):
-        """The CRC-32 of what memory number ``memory`` holds."""
-        return int.from_bytes(self._ask(bytes([link.CHECK, 0, memory])), "little")
-
-    def expect(self, program, *, network=True):
-        """Raise `SpikeloomError` unless the board was built for ``program``, and holds its ``network`` if asked."""
-        want = link.Identity.of(program, clock=self.identity.clock, baud=self.identity.baud)
-        if self.identity.build != want.build:
-            told = ", ".join(f"{name.replace('_', ' ')} {seen}, not {expected}" for name, seen, expected
-                             in self.identity.differences(want))
-            raise SpikeloomError(f"The board carries build {self.identity.build[:16]}, and the program is for build "
-                                 f"{want.build[:16]}{f' (the board has {told})' if told else ''}: flash its bitstream")
-        if network and not self.loaded:
-            raise SpikeloomError("The board holds no network: load one")
-        if network and self.identity.network != want.network:
-            raise SpikeloomError(f"The board holds network {self.identity.network[:16]}, and the program's is "
-                                 f"{want.network[:16]}: load it")
-
-    def exchange(self, requests):
-        """Send requests, as many at once as the board's buffer holds; yield the body of each one's reply, in order.
-
-        Parameters
-        ----------
-        requests : iterable of lists of bytes
-            payloads that belong together, with any tag; a list is answered by the reply to its last one
-
-        Raises `Refusal` at an error reply that is the request's own fault, `SpikeloomError` when the line fails.
-        """
-        if self._flying:  # an iterator that was left before its end
-            self.identify()
-        source, flying = iter(requests), self._flying
-        unsent = collections.deque()
-        while True:
-            self._fill(source, unsent)
-            if not flying:
-                return
-            self._await()
-            if self._disturbed or self._refused is not None:
-                self._recover(unsent)
-            while flying and flying[0].body is not None:
-                yield flying.popleft().body
-
-    def _ask(self, payload):
-        (body,) = self.exchange([[payload]])
-        return body
-
-    def _checked(self, x):
-        x = np.asarray(x)
-        high = 2**self.identity.word_width - 1 if self.identity.graded else 1
-        fits = x.ndim == 2 and 1 <= len(x) <= self.identity.time_steps and x.shape[1] == self.identity.inputs
-        if not fits or x.dtype.kind not in "iub" or x.min() < 0 or x.max() > high:
-            raise SpikeloomError(f"A sample for this board must be integers between 0 and {high} of shape (1 to "
-                                 f"{self.identity.time_steps} time steps, {self.identity.inputs}), not {x.dtype} "
-                                 f"{x.shape}")
-        return x
-
-    def _same_as(self, before):
-        if (self.identity, self.loaded) != before:
-            raise SpikeloomError("The board was reset or loaded on the way: it holds network "
-                                 f"{self.identity.network[:16] if self.loaded else 'none'}, not "
-                                 f"{before[0].network[:16]}")
-
-    # The line -------------------------------------------------------------------------------------
-
-    def _fill(self, source, unsent):
-        """Send what the board's buffer has room for."""
-        out = []
-        while True:
-            if not unsent:
-                payloads = next(source, None) if len(self._flying) < IN_FLIGHT else None
-                if payloads is None:
-                    break
-                unsent.append(_Request(payloads))
-                self._flying.append(unsent[0])
-            request = unsent[0]
-            payload = request.payloads[request.sent]
-            size = len(payload) + 1
-            if self._pending and self._used + size > self.identity.buffer:
-                break
-            if request.sent == 0:
-                request.tag = self._new_tag()
-            kind, chunk = payload[0] | link.REPLY, payload[2:3] if payload[0] == link.EVENTS else b""
-            self._pending[kind, request.tag, chunk] = request, size
-            self._used += size
-            out.append(link.encode(bytes([payload[0], request.tag]) + payload[2:]))
-            request.sent += 1
-            if request.sent == len(request.payloads):
-                unsent.popleft()
-        self._write(b"".join(out))
-
-    def _await(self):
-        """Take in what comes; without an answer in time the line counts as disturbed."""
-        deadline, damaged = time.monotonic() + self.timeout, self._decoder.damaged
-        while True:
-            payloads = self._read()
-            for payload in payloads:
-                self._take(payload)
-            if self._decoder.damaged != damaged or time.monotonic() > deadline:
-                self._disturbed = True
-            if payloads or self._disturbed:
-                return
-
-    def _take(self, payload):
-        """Give a reply to its request. One that nobody waits for belongs to what was sent again, or to an old host."""
-        kind, tag, body = payload[0], payload[1], payload[2:]
-        if kind == link.ERROR:
-            code = body[0] if body else 0
-            self.traffic.errors[code] += 1
-            if code in (link.DAMAGED, link.ORDER):
-                self._disturbed = True
-            elif any(request.tag == tag for request, _ in self._pending.values()):
-                self._refused = code
-            return
-        chunk = body if kind == link.EVENTS | link.REPLY else b""
-        request, size = self._pending.pop((kind, tag, chunk), (None, 0))
-        self._used -= size
-        if request and kind == request.payloads[-1][0] | link.REPLY:
-            request.body = body
-            # Replies to its earlier chunks may be missing; this one says that they were taken.
-            for key in [key for key, (other, _) in self._pending.items() if other is request]:
-                self._used -= self._pending.pop(key)[1]
-
-    def _recover(self, unsent):
-        """Find out what of all that was sent the board has answered, and have the rest sent again."""
-        self._disturbed = False
-        before = self.identity, self.loaded
-        self.identity, self.loaded = self._synchronize()
-        self._disturbed = False
-        if self._refused is not None:
-            code = self._refused
-            self._abandon()
-            raise Refusal(code)
-        self._forget()
-        unsent.clear()
-        for request in self._flying:
-            if request.body is None:
-                self.traffic.resent += request.sent > 0
-                request.tries += request.sent > 0
-                request.sent = 0
-                unsent.append(request)
-                if request.tries >= self.tries:
-                    self._abandon()
-                    raise SpikeloomError(f"{self.line.name}: a request was sent {self.tries} times without an answer")
-        if any(request.payloads[-1][0] == link.FINISH for request in unsent):
-            self._same_as(before)
-
-    def _forget(self):
-        self._pending.clear()
-        self._used = 0
-
-    def _abandon(self):
-        self._forget()
-        self._flying.clear()
-        self._disturbed, self._refused = False, None
-
-    def _synchronize(self):
-        """The identity and whether a network is loaded. All that was sent before has then been answered, or never
-        will be."""
-        silent, heard = 0, self.traffic.received
-        for _ in range(self.tries):
-            tag = self._new_tag()
-            received = self.traffic.received
-            self._write(link.encode(bytes([link.IDENTIFY, tag])))
-            deadline, damaged = time.monotonic() + self.timeout, self._decoder.damaged
-            while time.monotonic() < deadline and self._decoder.damaged == damaged:
-                for payload in self._read():
-                    if payload[:2] == bytes([link.IDENTIFY | link.REPLY, tag]):
-                        size = link.Identity.FORM.size
-                        return link.Identity.unpack(payload[2:2 + size]), payload[2 + size:] == b"\1"
-                    self._take(payload)
-            silent = silent + 1 if self.traffic.received == received else 0
-            if silent == SILENCE:
-                break
-        raise SpikeloomError(
-            f"{self.line.name}: nothing answers at {self.line.baudrate} baud" if self.traffic.received == heard else
-            f"{self.line.name}: bytes come at {self.line.baudrate} baud, but no answer of a Spikeloom board")
-
-    def _new_tag(self):
-        self._tag = (self._tag + 1) & 0xFF
-        return self._tag
-
-    def _read(self):
-        """The payloads that have come; waits a little when there is nothing."""
-        try:
-            data = self.line.read(self.line.in_waiting or 1)
-        except (serial.SerialException, OSError, TypeError) as error:  # a TypeError where it was closed meanwhile
-            raise SpikeloomError(f"{self.line.name}: the connection broke: {error}") from None
-        self.traffic.received += len(data)
-        return self._decoder.feed(data)
-
-    def _write(self, data):
-        data = data.replace(2 * bytes([link.END]), bytes([link.END]))  # one is enough between two frames
-        try:
-            self.line.write(data)
-        except serial.SerialTimeoutException:
-            raise SpikeloomError(f"{self.line.name}: takes no bytes") from None
-        except (serial.SerialException, OSError) as error:
-            raise SpikeloomError(f"{self.line.name}: the connection broke: {error}") from None
-        self.traffic.sent += len(data)
-
-
-# What a host does ----------------------------------------------------------------------------------
-
-
 def run(board, program, inputs, progress=None):
-    """Scores (samples, n_out) and winners (samples,) of ``inputs`` (samples, time steps, n_in) on a `Board`.
+    """Scores (samples, n_out) and winners (samples,) of ``inputs`` (samples, time steps, n_in) on a board.
 
     ``progress`` is told the number of samples done. Raises `SpikeloomError` when the board carries another build or
     network, the inputs do not fit, or the line fails.
@@ -388,17 +31,33 @@ def run(board, program, inputs, progress=None):
     return _arrays(results, program.network.n_out)
 
 
-def load(board, program, progress=None):
-    """Load the network of ``program`` into a `Board` that was built for a program of the same shape.
+def load(board, program, *, built=None, progress=None):
+    """Load the network of ``program`` into a board that was built for a program of the same shape.
 
-    Raises `SpikeloomError` when the board is of another shape or its memories cannot be loaded, and when a memory does
-    not hold what was written; the board then refuses samples until a load succeeds.
+    Raises `SpikeloomError` when the board is of another shape (naming where, if the program that it was ``built`` for
+    is given) or its memories cannot be loaded, and when one does not hold what was written; the board then refuses
+    samples until a load succeeds.
     """
+    _check_reloadable(board, program, built)
+    board.load(program, progress)
+
+
+def check(board, program, *, built=None):
+    """The names of the board's memories that do not hold what ``program`` has there, by their CRC.
+
+    Raises `SpikeloomError` as `load` does.
+    """
+    _check_reloadable(board, program, built)
+    return board.differing(program)
+
+
+def _check_reloadable(board, program, built):
+    if built is not None:
+        built.check_same_shape(program)
     board.expect(program, network=False)
     if not program.reloadable:
         raise SpikeloomError("The memories of this board cannot be loaded: compile the program as reloadable, and "
                              "build it again")
-    board.load(program, progress)
 
 
 @dataclass(frozen=True)
@@ -429,7 +88,7 @@ class Verification:
 
 
 def verify(board, program, inputs, progress=None):
-    """Hold a `Board` to the reference on ``inputs`` (samples, time steps, n_in); a `Verification`.
+    """Hold a board to the reference on ``inputs`` (samples, time steps, n_in); a `Verification`.
 
     Compared are all scores and winners, and the number of events that each layer received. The first sample that
     differs runs again with its first time step alone, with the first two and so on, to find where.

@@ -12,8 +12,8 @@ LAST = 16
 
 
 def monitor(board, program, inputs, labels=None, *, seconds=None, interval=1.0, now=time.monotonic, out=None):
-    """Run ``inputs`` (samples, time steps, n_in) on a `Board` over and over, and show every ``interval`` seconds how
-    it goes, until ``seconds`` have passed or a KeyboardInterrupt comes. The number of samples run.
+    """Run ``inputs`` (samples, time steps, n_in) on a board (a `Connection`) over and over, and show every ``interval``
+    seconds how it goes, until ``seconds`` have passed or a KeyboardInterrupt comes. The number of samples run.
 
     On a terminal the table stays in its place; elsewhere each one follows the one before.
 

@@ -34,6 +34,8 @@ class Array(wiring.Component):
         the scores of each sample
     cycles : Out(counter_width)
         clock cycles since reset
+    finished : Out(1), beside counters
+        high for one cycle for each sample, whose scores are then all on their way to ``o``
     events, stalls : Out(counter_width), one for each layer
         input events; cycles in which the layer waited for its update units or for the layer behind it
     update_N : Out, where observed, for each layer N from 0 on
@@ -55,12 +57,22 @@ class Array(wiring.Component):
             "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),
             **({
                 "cycles": Out(counter_width),
+                "finished": Out(1),
                 "events": Out(counter_width).array(len(cores)),
                 "stalls": Out(counter_width).array(len(cores)),
             } if counter_width else {}),
             **({"load": In(LoadSignature(program))} if program.reloadable else {}),
             **({f"update_{number}": Out(_observation(core)) for number, core in enumerate(cores)} if observe else {}),
         })
+
+    @property
+    def lines(self):
+        """What the streams carry, for the head of the Verilog."""
+        lines = []
+        for stream_name, meaning in (("i", "input words"), ("o", "scores")):
+            fields = ", ".join(f"{name}[{field.width}]" for name, field in getattr(self, stream_name).payload.shape())
+            lines.append(f"{stream_name}__payload ({meaning}), lowest bit first: {fields}")
+        return lines
 
     def elaborate(self, platform):
         m = Module()
@@ -83,6 +95,7 @@ class Array(wiring.Component):
                 connect(m, port, memory)
 
         if self.counter_width:
+            m.d.comb += self.finished.eq(self.readout.finished)
             m.d.sync += self.cycles.eq(self.cycles + 1)
             for core, events, stalls in zip(self.cores, self.events, self.stalls, strict=True):
                 m.d.sync += [events.eq(events + core.event), stalls.eq(stalls + core.stalled)]

@@ -5,25 +5,35 @@ import warnings
 
 from amaranth.back import verilog
 from amaranth.hdl import UnusedElaboratable
+from spikeloom.errors import SpikeloomError
 
 from .array import Array
+from .embed import AxiStreamArray, EventArray
 
-__all__ = ["MODULE", "convert", "describe", "generate"]
+__all__ = ["MODULE", "PORTS", "convert", "describe", "generate"]
 
 #: Name of the generated top-level module.
 MODULE = "spikeloom"
 
 
-def generate(program, *, observe=False):
-    """The Verilog of ``program``'s `Array` as text; the same program gives the same text.
+#: Forms of the module: the array as it is, or as `embed` wraps it.
+PORTS = {"words": Array, "events": EventArray, "axi-stream": AxiStreamArray}
 
-    With ``observe`` it has ports that show every neuron update.
-    The comment at its head lists the fields of the two streams, lowest bit first.
+
+def generate(program, ports="words", *, observe=False):
+    """The Verilog of ``program``'s array as text; the same program gives the same text.
+
+    ``ports`` is one of `PORTS`. With ``observe``, which only ``"words"`` has, there are ports that show every neuron
+    update. The comment at its head says what the ports carry.
+
+    Raises `SpikeloomError` for other ``ports``.
     """
+    if ports not in PORTS:
+        raise SpikeloomError(f"Ports of the module must be one of {', '.join(PORTS)}, not {ports}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
-        array = Array(program, observe=observe)
-    return convert(array, MODULE, header=_header(program, array))
+        array = PORTS[ports](program, **({"observe": True} if observe else {}))
+    return convert(array, MODULE, header=[*describe(program), *array.lines])
 
 
 def convert(component, name, *, header=()):
@@ -48,12 +58,4 @@ def describe(program):
                      f"{layer.weight_format.kind} weights, {layer.v_width}-bit membranes, "
                      f"{core.lanes} lanes, {core.units} update units"
                      + (", weights to be loaded" if core.memory == "single_port" else ""))
-    return lines
-
-
-def _header(program, array):
-    lines = describe(program)
-    for stream, meaning in (("i", "input words"), ("o", "scores")):
-        fields = ", ".join(f"{name}[{field.width}]" for name, field in getattr(array, stream).payload.shape())
-        lines.append(f"{stream}__payload ({meaning}), lowest bit first: {fields}")
     return lines

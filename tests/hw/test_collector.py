@@ -89,7 +89,7 @@ def inputs(draw):
     return words, address_width, steps
 
 
-@hypothesis.settings(deadline=None, max_examples=40, print_blob=True,
+@hypothesis.settings(deadline=None, max_examples=30, print_blob=True,
                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @given(inputs(), st.sampled_from([0.0, 0.3, 0.8]), st.integers(0, 1000))
 def test_words_hold_the_events(case, stall, seed):
@@ -122,6 +122,13 @@ def test_time_steps_follow_each_other_at_the_stated_rate(words, kind):
                                             beside=[cycle]))
     simulation.run()
     assert set(np.diff(ends[2:])) == {max(len(events) + 1, np.maximum(rows, 1).sum() + Collector.OVERHEAD)}
+
+
+@pytest.mark.parametrize("words", [WordFormat(128, 8), WordFormat(16, 2, graded=True)])
+def test_the_last_event_of_a_time_step_is_in_its_words(words):
+    # It has nothing else to do, so it begins to read as soon as it may, and only the last event tells of its word.
+    steps = [([(words.size - 1, 1)] * 200 + [(last, 1)], False) for last in range(0, words.size, words.size // 16)]
+    assert simulate(words, steps, stall=0.0) == collected(words, steps)
 
 
 WAITS = range(0, 120, 5)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.network import Dense, InputFormat, Network, WeightFormat
 from spikeloom.program import Placement, Program
@@ -36,6 +37,21 @@ def test_header_says_what_it_is(program, text):
     assert program.digest in header
     assert "edges: 9 -> 6, 2-bit ternary weights, 4-bit membranes, 3 lanes, 1 update units" in header
     assert "i__payload (input words), lowest bit first: bits[8], index[1], last[1], final[1]" in header
+
+
+@pytest.mark.parametrize("ports, line", [
+    ("events", "score[3], winner[3], score_last[1]: the scores of each sample, with the best so far"),
+    ("axi-stream", "s_axis_tdata, lowest bit first: address[7], end[1]; s_axis_tlast: the sample ends"),
+])
+def test_other_ports_say_what_they_carry(program, ports, line):
+    text = verilog.generate(program, ports)
+    assert verilog.generate(program, ports) == text
+    assert f"// {line}\n" in text and f"module {verilog.MODULE}(" in text
+
+
+def test_unknown_ports_are_refused(program):
+    with pytest.raises(SpikeloomError, match="^Ports of the module must be one of words, events, axi-stream, not apb$"):
+        verilog.generate(program, "apb")
 
 
 def test_nothing_of_the_machine_is_in_it(text):

@@ -1,6 +1,6 @@
 """Boards: what carries an array, and how the open tools build for it."""
 
 from .board import BOARDS, Board, find
-from .build import BAUD, BuildReport, build
+from .build import BuildReport, build
 
-__all__ = ["BAUD", "BOARDS", "Board", "BuildReport", "build", "find"]
+__all__ = ["BOARDS", "Board", "BuildReport", "build", "find"]

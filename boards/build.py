@@ -11,18 +11,18 @@ from pathlib import Path
 from spikeloom import files, target, tools
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
-from spikeloom.hw.top import BoardTop
+from spikeloom.hw.board import FittedTop
 
-from . import flow
+from . import clocks, flow
 from .board import find
 
-__all__ = ["BAUD", "BuildReport", "build"]
+__all__ = ["BuildReport", "build"]
 
-#: Bits per second of the UART, unless said otherwise.
-BAUD = 1_000_000
+#: Most attempts at the best clock.
+PASSES = 4
 
 KIND = "build"
-VERSION = 1
+VERSION = 2
 REPORT = "build.json"
 
 
@@ -39,7 +39,13 @@ class BuildReport:
         digests of what it was built from
     target_clock, clock : float
         MHz: what the array runs at on the board, and what the slowest path would allow
+    clock_source : str
+        what makes it: "oscillator", or "PLL" and its divisors
+    transport : "uart" or "spi"
     baud : int
+        bits per second of the UART, 0 over SPI
+    boot_offset : int or None
+        where in the SPI flash it looks for a start image (bytes)
     luts, ffs : int
         four-input look-up tables and flip-flops after synthesis
     logic_used, logic_available, blocks_used, blocks_available : int
@@ -66,8 +72,11 @@ class BuildReport:
     program: str
     network: str
     target_clock: float
+    clock_source: str
     clock: float
+    transport: str
     baud: int
+    boot_offset: int | None
     luts: int
     ffs: int
     logic_used: int
@@ -86,8 +95,11 @@ class BuildReport:
     def __str__(self):
         layers = ", ".join(f"{name or 'the rest'} {luts}" for name, luts in self.layers.items())
         tools = ", ".join(f"{name} {version}" for name, version in self.tools.items())
+        link = f"UART at {self.baud} baud" if self.baud else "SPI"
+        start = "" if self.boot_offset is None else f", starts from flash at {self.boot_offset:#x}"
         return (f"{self.path / self.bitstream}{' (up to date)' if self.reused else ''}: {self.board}, {self.device}\n"
-                f"runs at {self.target_clock:g} MHz, routed for up to {self.clock:g} MHz (placement seed {self.seed})\n"
+                f"runs at {self.target_clock:g} MHz ({self.clock_source}), routed for up to {self.clock:g} MHz "
+                f"(placement seed {self.seed}); {link}{start}\n"
                 f"{self.logic_used} of {self.logic_available} logic cells, {self.blocks_used} of "
                 f"{self.blocks_available} block RAMs, {self.ffs} flip-flops, {self.luts} LUTs: {layers}\n"
                 f"{tools}")
@@ -117,20 +129,26 @@ class BuildReport:
             raise SpikeloomError(f"{path}: a field is missing or not known ({error})") from None
 
 
-def build(program, board, out_dir, seed=1, clock=None, baud=BAUD, progress=None):
+def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uart", boot=False, spi_pins=None,
+          progress=None):
     """Build ``program`` for ``board`` (a name) into the folder ``out_dir``; a `BuildReport`.
 
     The folder gets the Verilog (``top.v``), the pins, the bitstream and ``build.json``, each complete or not at
-    all, the report last. A finished build of the same Verilog, pins, seed and tools is not repeated.
+    all, the report last. A finished build of the same program, pins, options and tools is not repeated.
 
     Parameters
     ----------
     seed : int
         of the placement
-    clock : float, optional
-        MHz to run the array at: the board's oscillator, there being no PLL yet
-    baud : int
-        bits per second of the UART
+    clock : float or "oscillator", optional
+        MHz to run the array at; default: the best that the board can make and routing meets, found in a few passes
+    baud : int, optional
+        bits per second of the UART; default: the fastest that the board's bridge takes and the clock makes
+    transport : "uart" or "spi"
+    boot : bool
+        start from the board's SPI flash
+    spi_pins : sequence of str, optional
+        of CS, COPI, CIPO and SCK, where they are not on the first PMOD
     progress : callable, optional
         called with a line of text at each step
     """
@@ -138,20 +156,31 @@ def build(program, board, out_dir, seed=1, clock=None, baud=BAUD, progress=None)
     board, out_dir = find(board), Path(out_dir)
     if program.target != board.name:
         raise SpikeloomError(f"Board {board.name} cannot carry a program compiled for {program.target}")
-    clock = board.oscillator if clock is None else clock
-    if clock != board.oscillator:
-        raise SpikeloomError(f"Clock of {board.name} must be its oscillator's {board.oscillator:g} MHz, not {clock:g}")
-    divisor = round(clock * 1e6 / baud)
-    if divisor < 4 or abs(divisor * baud / (clock * 1e6) - 1) > 0.02:
-        raise SpikeloomError(f"Baud rate {baud} cannot be made from {clock:g} MHz: it must divide it to within 2 %, "
-                             "by 4 or more")
+    if transport not in ("uart", "spi"):
+        raise SpikeloomError(f"Transport must be uart or spi, not {transport!r}")
+    if transport == "spi":
+        baud = 0
+    expected = target.find(program.target).clock
+    choice = clocks.best(board, expected, baud=baud) if clock is None else clocks.fixed(board, clock, baud=baud)
+    if choice is None:
+        choice = clocks.fixed(board, "oscillator", baud=baud)
+    connected = board.wiring(transport, boot=boot, spi_pins=spi_pins)
+    options = {"transport": transport} if transport != "uart" else {}
+    if boot:
+        options["boot_offset"] = board.flash
 
-    device, family = board.device, flow.FAMILIES[board.device.family]
-    text = verilog.convert(BoardTop(program, divisor=divisor), "top", header=[
-        *verilog.describe(program), f"on {board.name} ({board.device.name}) at {clock:g} MHz, UART at {baud} baud"])
-    pins = flow.constraints(board.pins, device)
+    def verilog_of(choice):
+        what = f"UART at {choice.baud} baud" if choice.baud else "SPI"
+        return verilog.convert(
+            FittedTop(program, source=choice.source, fittings=connected.fittings, baud=choice.baud, **options), "top",
+            header=[*verilog.describe(program),
+                    f"on {board.name} ({board.device.name}) at {choice.clock:g} MHz ({choice.source}), {what}"])
+
+    family = flow.FAMILIES[board.device.family]
+    text = verilog_of(choice)
+    pins = flow.constraints(connected.pins, board.device)
     versions = {name: str(tools.find(name)) for name in family.tools}
-    inputs = hashlib.sha256(json.dumps([VERSION, text, pins, seed, versions]).encode()).hexdigest()
+    inputs = hashlib.sha256(json.dumps([VERSION, text, pins, seed, clock, baud, versions]).encode()).hexdigest()
     finished = _finished(out_dir, inputs)
     if finished:
         say(f"{board.name}: the build in {out_dir} is up to date")
@@ -162,34 +191,57 @@ def build(program, board, out_dir, seed=1, clock=None, baud=BAUD, progress=None)
     except OSError as error:
         raise SpikeloomError(f"{out_dir}: cannot be written: {error.strerror}") from None
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".build.") as work:
-        work = Path(work)
-        source, constraints, bitstream = work / "top.v", work / "top.pins", work / f"{board.name}{family.suffix}"
-        source.write_text(text)
-        constraints.write_text(pins)
-        say(f"{board.name}: synthesis")
-        netlist = flow.synthesize(source, device.family, work / "top.json", progress=say)
-        say(f"{board.name}: place and route, {netlist.luts} LUTs")
-        routed = flow.place_and_route(netlist.path, device, output=work / "top.routed", constraints=constraints,
-                                      clock=max(clock, 1.1 * target.find(program.target).clock), seed=seed,
-                                      progress=say)
-        if routed.clock < clock:
-            raise SpikeloomError(f"Board {board.name} runs at {clock:g} MHz, but the routed design only reaches "
-                                 f"{routed.clock:g} MHz: try another seed")
-        say(f"{board.name}: bitstream, {routed.clock:g} MHz possible")
-        flow.pack(work / "top.routed", device, bitstream, progress=say)
+        tried, met = [], None
+        for number in range(PASSES if clock is None else 1):
+            folder = Path(work) / str(number)
+            folder.mkdir()
+            (folder / "top.v").write_text(text)
+            (folder / "top.pins").write_text(pins)
+            say(f"{board.name}: synthesis at {choice.clock:g} MHz ({choice.source})")
+            netlist = flow.synthesize(folder / "top.v", board.device.family, folder / "top.json",
+                                      options=board.device.synth_options, progress=say)
+            say(f"{board.name}: place and route, {netlist.luts} LUTs")
+            routed = flow.place_and_route(netlist.path, board.device, output=folder / "top.routed",
+                                          constraints=folder / "top.pins", clock=max(choice.clock, 1.1 * expected),
+                                          seed=seed, progress=say)
+            say(f"{board.name}: {routed.clock:g} MHz possible")
+            tried.append((choice, routed.clock))
+            if routed.clock >= choice.clock:
+                met = choice, netlist, routed, folder
+            if clock is not None:
+                break
+            choice = clocks.best(board, routed.clock, baud=baud)
+            if choice is None or choice in [each for each, _ in tried] or (met and not _worth(choice, met[0])):
+                break
+            text = verilog_of(choice)
+        if met is None:
+            missed = "; ".join(f"at {each.clock:g} MHz it reaches {reached:g} MHz" for each, reached in tried)
+            raise SpikeloomError(f"Board {board.name}: the routed design is too slow for its clock ({missed}): try "
+                                 "another seed, or a slower clock")
+        choice, netlist, routed, folder = met
+        say(f"{board.name}: bitstream")
+        bitstream = folder / f"{board.name}{family.suffix}"
+        flow.pack(folder / "top.routed", board.device, bitstream, progress=say)
         report = BuildReport(
-            board=board.name, device=device.name, seed=seed, program=program.digest, network=program.network.digest,
-            target_clock=clock, clock=routed.clock, baud=baud, luts=netlist.luts, ffs=netlist.ffs,
+            board=board.name, device=board.device.name, seed=seed, program=program.digest,
+            network=program.network.digest, target_clock=choice.clock, clock_source=str(choice.source),
+            clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=board.flash if boot else None,
+            luts=netlist.luts, ffs=netlist.ffs,
             logic_used=routed.used[family.logic], logic_available=routed.available[family.logic],
             blocks_used=routed.used.get(family.block, 0), blocks_available=routed.available.get(family.block, 0),
             layers=netlist.layers, cells={name: used for name, used in routed.used.items() if used},
             tools=versions, inputs=inputs, bitstream=bitstream.name,
             bitstream_digest=hashlib.sha256(bitstream.read_bytes()).hexdigest(), path=out_dir)
         (out_dir / REPORT).unlink(missing_ok=True)
-        for path in (source, constraints, bitstream):
+        for path in (folder / "top.v", folder / "top.pins", bitstream):
             shutil.move(path, out_dir / path.name)  # within one file system: a rename
     report.save()
     return report
+
+
+def _worth(choice, met):
+    """Whether ``choice`` would be enough of a gain over the one that routing ``met`` for another pass."""
+    return choice.baud > met.baud or (choice.baud == met.baud and choice.clock > 1.02 * met.clock)
 
 
 def _finished(out_dir, inputs):

@@ -77,12 +77,15 @@ class Device:
         as its maker calls it
     nextpnr_options, packer_options : tuple of str
         that select it
+    synth_options : str
+        likewise for Yosys
     """
 
     family: str
     name: str
     nextpnr_options: tuple[str, ...]
     packer_options: tuple[str, ...] = ()
+    synth_options: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,23 @@ def program(target, seed=0, sizes=(8, 6, 3)):
     return Program(Network(InputFormat(sizes[0]), layers, 4), target, [Placement(2, 1)] * len(layers))
 
 
-def test_every_board_is_a_target_and_runs_at_its_oscillator():
+def test_every_board_is_a_target():
     assert set(boards.BOARDS) == set(TARGETS)
     for name, board in boards.BOARDS.items():
         assert board.device.family == TARGETS[name].family
         assert board.oscillator == TARGETS[name].oscillator
-        assert set(board.pins) == {"clk", "rx", "tx"}
+        assert board.device.name.replace(" ", "").startswith(TARGETS[name].device)
+        assert {"clk", "rx", "tx"} <= set(board.wiring().pins)
+        assert all(pin for pin, _ in board.wiring(boot=board.flash is not None).pins.values())
 
 
 def test_constraints_are_those_of_the_board():
     def text(name):
         board = boards.find(name)
-        return flow.constraints(board.pins, board.device)
+        return flow.constraints(board.wiring().pins, board.device)
 
-    assert text("icebreaker") == "set_io clk 35\nset_io -pullup yes rx 6\nset_io -pullup yes tx 9\n"
+    assert text("icebreaker") == ("set_io clk 35\nset_io -pullup yes rx 6\nset_io -pullup yes tx 9\n"
+                                  "set_io led_0 11\nset_io led_1 37\n")
     assert 'LOCATE COMP "rx" SITE "M1";\nIOBUF PORT "rx" IO_TYPE=LVCMOS33;\n' in text("ulx3s-85f")
     assert 'IO_LOC "tx" 17;\nIO_PORT "tx" PULL_MODE=UP IO_TYPE=LVCMOS33;\n' in text("tang_nano_9k")
 
@@ -46,7 +49,7 @@ def test_constraints_are_those_of_the_board():
 @pytest.fixture(scope="module")
 def icebreaker(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("icebreaker"), []
-    return program("icebreaker"), folder, boards.build(program("icebreaker"), "icebreaker", folder,
+    return program("icebreaker"), folder, boards.build(program("icebreaker"), "icebreaker", folder, clock=24.0,
                                                        progress=said.append), said
 
 
@@ -55,39 +58,40 @@ def test_icebreaker(icebreaker):
     assert sorted(path.name for path in folder.iterdir()) == ["build.json", "icebreaker.bin", "top.pins", "top.v"]
     assert (folder / "icebreaker.bin").stat().st_size > 100_000
     assert report.program == made.digest and not report.reused
-    assert report.clock >= report.target_clock == 12.0
+    assert report.clock >= report.target_clock == 24.0 and report.clock_source.startswith("PLL 12 / ")
+    assert report.baud == 6_000_000 and report.transport == "uart" and report.boot_offset is None
     assert (report.logic_available, report.blocks_available) == (5280, 30)
     assert sum(report.layers.values()) == report.luts <= report.logic_used
     assert set(report.layers) == {"", "layer0", "layer1"} and min(report.layers.values()) > 50
     assert boards.BuildReport.load(folder) == report
     assert any("synthesis" in line for line in said)
-    assert f"runs at 12 MHz, routed for up to {report.clock:g} MHz" in str(report)
+    assert f"runs at {report.target_clock:g} MHz ({report.clock_source}), routed for up to" in str(report)
     assert str(folder) not in (folder / "build.json").read_text()
     assert made.digest in (folder / "top.v").read_text().splitlines()[0]
 
 
 def test_a_finished_build_is_reused_unless_something_changed(icebreaker, monkeypatch):
     made, folder, report, _ = icebreaker
-    again = boards.build(made, "icebreaker", folder)
+    again = boards.build(made, "icebreaker", folder, clock=24.0)
     assert again.reused and again.bitstream_digest == report.bitstream_digest
     monkeypatch.setattr(flow, "synthesize", lambda *args, **options: pytest.fail("built again"))
     with pytest.raises(pytest.fail.Exception, match="built again"):
-        boards.build(made, "icebreaker", folder, seed=2)
+        boards.build(made, "icebreaker", folder, clock=24.0, seed=2)
     with pytest.raises(pytest.fail.Exception, match="built again"):
-        boards.build(program("icebreaker", seed=1), "icebreaker", folder)
+        boards.build(program("icebreaker", seed=1), "icebreaker", folder, clock=24.0)
     bitstream = folder / report.bitstream
     content = bitstream.read_bytes()
     bitstream.write_bytes(content[:-1])
     with pytest.raises(pytest.fail.Exception, match="built again"):
-        boards.build(made, "icebreaker", folder)
+        boards.build(made, "icebreaker", folder, clock=24.0)
     bitstream.write_bytes(content)
-    assert boards.build(made, "icebreaker", folder).reused
+    assert boards.build(made, "icebreaker", folder, clock=24.0).reused
 
 
 @pytest.mark.parametrize("name", ["ulx3s-25f", "tang_nano_9k"])
 def test_other_families(name, tmp_path):
-    report = boards.build(program(name, sizes=(8, 3)), name, tmp_path)
-    assert report.clock >= report.target_clock
+    report = boards.build(program(name, sizes=(8, 3)), name, tmp_path, clock="oscillator")
+    assert report.clock >= report.target_clock == boards.find(name).oscillator
     assert (tmp_path / report.bitstream).stat().st_size > 100_000
 
 
@@ -100,11 +104,14 @@ def test_too_large_a_design_says_by_how_much(icebreaker, tmp_path):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"board": "spartan"}, "Board must be one of icebreaker, hx8k, ulx3s-25f, ulx3s-85f, tang_nano_9k, not 'spartan'"),
+    ({"board": "spartan"}, f"Board must be one of {', '.join(boards.BOARDS)}, not 'spartan'"),
     ({"board": "hx8k"}, "Board hx8k cannot carry a program compiled for icebreaker"),
-    ({"clock": 40.0}, "Clock of icebreaker must be its oscillator's 12 MHz, not 40"),
-    ({"baud": 9_000_000}, ("Baud rate 9000000 cannot be made from 12 MHz: it must divide it to within 2 %, "
-                           "by 4 or more")),
+    ({"clock": 13.0}, "Clock of icebreaker cannot be 13 MHz: the nearest it can be is 12 MHz"),
+    ({"clock": "oscillator", "baud": 9_000_000},
+     "Baud rate 9000000 cannot be made from 12 MHz: it must divide it to within 2 %, by 4 or more"),
+    ({"transport": "i2c"}, "Transport must be uart or spi, not 'i2c'"),
+    ({"transport": "spi", "spi_pins": ("4", "2", "47", "35")},
+     "Board icebreaker: SPI needs four pins (CS, COPI, CIPO, SCK) that nothing else uses, not 4 2 47 35"),
 ])
 def test_mistakes(options, message, tmp_path):
     with pytest.raises(SpikeloomError, match=f"^{re.escape(message)}$"):
@@ -114,9 +121,28 @@ def test_mistakes(options, message, tmp_path):
 def test_a_clock_that_routing_misses_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(flow, "synthesize", lambda *args, **options: flow.Netlist(tmp_path, {}, 1, 1, {}))
     monkeypatch.setattr(flow, "place_and_route", lambda *args, **options: flow.Routed(11.5))
-    with pytest.raises(SpikeloomError, match=re.escape("Board icebreaker runs at 12 MHz, but the routed design only "
-                                                       "reaches 11.5 MHz: try another seed")):
-        boards.build(program("icebreaker"), "icebreaker", tmp_path)
+    with pytest.raises(SpikeloomError, match=re.escape(
+            "Board icebreaker: the routed design is too slow for its clock (at 12 MHz it reaches 11.5 MHz): try "
+            "another seed, or a slower clock")):
+        boards.build(program("icebreaker"), "icebreaker", tmp_path, clock="oscillator")
+
+
+def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
+    """The first guess is too slow, the next too fast, the last right; and the fastest link goes first."""
+    asked = []
+
+    def place_and_route(netlist, device, *, output, **options):
+        asked.append(float(re.search(r"at ([\d.]+) MHz", netlist.with_name("top.v").read_text())[1]))
+        output.write_text("")
+        reached = [61.0, 55.0, 54.9][len(asked) - 1]
+        return flow.Routed(reached, {"ICESTORM_LC": 1}, {"ICESTORM_LC": 2})
+
+    monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}))
+    monkeypatch.setattr(flow, "place_and_route", place_and_route)
+    monkeypatch.setattr(flow, "pack", lambda routed, device, bitstream, **options: bitstream.write_text("bits"))
+    report = boards.build(program("icebreaker"), "icebreaker", tmp_path)
+    assert asked == [pytest.approx(value, abs=0.01) for value in (42.75, 60.75, 54.75)]
+    assert (report.target_clock, report.clock, report.baud) == (54.75, 54.9, 6_000_000)
 
 
 def test_a_damaged_report_is_named(tmp_path):
@@ -124,9 +150,9 @@ def test_a_damaged_report_is_named(tmp_path):
     with pytest.raises(SpikeloomError, match="No such file"):
         boards.BuildReport.load(tmp_path)
     for text, message in [("{", "not a build report, truncated or corrupted"),
-                          ("[]", "not a build report of version 1"),
-                          (json.dumps({"kind": "build", "version": 2}), "not a build report of version 1"),
-                          (json.dumps({"kind": "build", "version": 1}), "a field is missing")]:
+                          ("[]", "not a build report of version 2"),
+                          (json.dumps({"kind": "build", "version": 1}), "not a build report of version 2"),
+                          (json.dumps({"kind": "build", "version": 2}), "a field is missing")]:
         path.write_text(text)
         with pytest.raises(SpikeloomError, match=message):
             boards.BuildReport.load(tmp_path)

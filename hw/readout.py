@@ -56,6 +56,8 @@ class Readout(wiring.Component):
     permit : Out(PermitSignature())
     o : Out(stream of Result)
         ``n_out`` scores for each sample
+    finished : Out(1)
+        high for one cycle for each sample, whose scores are then all on their way to ``o``
     """
 
     def __init__(self, core, *, count, score_width):
@@ -68,6 +70,7 @@ class Readout(wiring.Component):
             "update": In(UpdateSignature(core)),
             "permit": Out(PermitSignature()),
             "o": Out(stream.Signature(Result(score_width, core.layer.n_out))),
+            "finished": Out(1),
         })
 
     def elaborate(self, platform):
@@ -123,6 +126,7 @@ class Readout(wiring.Component):
             w_port.data.score.eq(delayed(m, score)),
             w_port.data.winner.eq(winner),
             w_port.data.last.eq(delayed(m, word_last)),
+            self.finished.eq(w_port.en & w_port.data.last),
             taken.eq(~level[-1] & skid.i.ready),
             r_port.en.eq(skid.i.ready),
         ]

@@ -74,6 +74,7 @@ class Top(wiring.Component):
             self.loaded.eq(link.loaded),
             self.busy.eq(receiver.busy | link.busy | transmitter.busy),
         ]
+        m.d.comb += link.finished.eq(array.finished)
         for ours, theirs in ((link.events, array.events), (link.stalls, array.stalls)):
             m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
         if self.program.reloadable:

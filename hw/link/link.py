@@ -16,6 +16,9 @@ from .requests import Requests
 
 __all__ = ["Link"]
 
+#: Most samples that the array has been given whole and whose scores have not all been read.
+IN_ARRAY = 3
+
 
 class Link(wiring.Component):
     """Speaks ``docs/link.md``: frames in, words into the array, its scores and all other replies out.
@@ -34,6 +37,8 @@ class Link(wiring.Component):
         of a transport
     words : Out(stream of EventWord), results : In(stream of Result)
         of the array
+    finished : In(1)
+        high for one cycle when the array has a sample's scores
     events, stalls : In(24), one for each layer
         the array's counters
     load : Out(LoadSignature(program))
@@ -58,6 +63,7 @@ class Link(wiring.Component):
             "o": Out(stream.Signature(8)),
             "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
             "results": In(stream.Signature(Result(program.score_width, program.network.n_out))),
+            "finished": In(1),
             "events": In(Counters.LAYER).array(layers),
             "stalls": In(Counters.LAYER).array(layers),
             "winner": Out(self.replies.winner.shape()),
@@ -87,9 +93,18 @@ class Link(wiring.Component):
         if self.program.reloadable:
             connect(m, requests.load, wiring.flipped(self.load))
 
+        # Scores are read only when all are there, for a reply must not pause over SPI.
+        computing, ready = Signal(range(IN_ARRAY + 1)), Signal(range(IN_ARRAY + 1))
+        begins, replied = tickets.i.valid & tickets.i.ready, tickets.o.valid & tickets.o.ready
+        m.d.sync += [
+            computing.eq(computing + begins - self.finished),
+            ready.eq(ready + self.finished - replied),
+        ]
+        m.d.comb += replies.ready.eq(ready != 0)
+
         busy, damaged = Signal(Counters.BUSY), Signal(Counters.DAMAGED)
         m.d.sync += [
-            busy.eq(busy + (requests.playing | tickets.o.valid)),
+            busy.eq(busy + (requests.playing | (computing != 0))),
             damaged.eq(damaged + receiver.damaged),
         ]
         m.d.comb += [

@@ -54,6 +54,8 @@ class Replies(wiring.Component):
 
     Members
     -------
+    ready : In(1)
+        all scores of a sample are there
     tickets : In(stream of Ticket)
         the samples in the array, taken when their last score has been
     results : In(stream of Result)
@@ -79,6 +81,7 @@ class Replies(wiring.Component):
         self.layers = len(program.network.layers)
         result = Result(program.score_width, program.network.n_out)
         super().__init__({
+            "ready": In(1),
             "tickets": In(stream.Signature(Ticket())),
             "results": In(stream.Signature(result)),
             "answers": In(stream.Signature(Answer())),
@@ -145,7 +148,7 @@ class Replies(wiring.Component):
         with m.FSM():
             with m.State("idle"):
                 m.d.sync += [n.eq(0), winner.eq(0), scores.eq(0)]
-                with m.If(self.tickets.valid & self.results.valid):
+                with m.If(self.ready & self.tickets.valid):
                     m.d.sync += scores.eq(1)
                     m.next = "type"
                     with m.If(self.tickets.payload.drop):

@@ -34,6 +34,7 @@ class Linked(wiring.Component):
         connect(m, self.link.o, wiring.flipped(self.o))
         connect(m, self.link.words, self.array.i)
         connect(m, self.array.o, self.link.results)
+        m.d.comb += self.link.finished.eq(self.array.finished)
         for ours, theirs in ((self.link.events, self.array.events), (self.link.stalls, self.array.stalls)):
             m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
         if self.program.reloadable:

@@ -59,7 +59,7 @@ def serve(program, payloads, *, seed=0, stall=0.3):
         raise AssertionError("stuck after the last frame")
 
     async def array(ctx):
-        steps, step, index, final = [], [0] * words.count, -1, False
+        steps, step, index = [], [0] * words.count, -1
         word, ticket, answer = requests.words, requests.tickets, requests.answers
         ports = [one for port in (word, ticket, answer) for one in (port.valid, port.ready, port.payload)]
         while True:

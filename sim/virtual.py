@@ -100,7 +100,8 @@ class VirtualBoard:
 
     def __enter__(self):
         self._process = subprocess.Popen([self._binary, *self._arguments], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True, bufsize=1)
+                                         stdout=subprocess.PIPE, text=True, bufsize=1,
+                                         start_new_session=True)  # an interrupt is for the host alone
         self.port = self._answer()
         return self
 
@@ -112,6 +113,10 @@ class VirtualBoard:
     def state(self):
         """The `State` of now."""
         return self._do("state")
+
+    def seconds(self):
+        """The time on its clock."""
+        return self.state().cycle / self.clock
 
     def power(self):
         """Switch it off and on again; the `State` after it. What is on the line meanwhile still arrives."""

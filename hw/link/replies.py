@@ -171,6 +171,8 @@ class Replies(wiring.Component):
                 ]
                 with m.If(o.ready):
                     m.next = "body"
+                    with m.If(scores):
+                        m.next = "score"
                     with m.If(empty):
                         m.d.comb += self.answers.ready.eq(1)
                         m.next = "idle"

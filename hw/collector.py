@@ -152,7 +152,7 @@ class Collector(wiring.Component):
 
     Throughput: one event per cycle, whatever its address, and one cycle for the end of a time step; its words leave
     in a cycle each, and one for every row of sixteen silent words, and `OVERHEAD`. Latency from a time step's end to
-    its first word, where the first row has two: 14 cycles. After a reset the first event waits until a bank has been
+    its first word, where the first row has two: 15 cycles. After a reset the first event waits until a bank has been
     cleared, at a word a cycle.
 
     Parameters
@@ -176,7 +176,7 @@ class Collector(wiring.Component):
     ROW = 16
 
     #: Cycles of a time step in which no word of it is looked for.
-    OVERHEAD = 8
+    OVERHEAD = 9
 
     def __init__(self, words, *, address_width=None, counter_width=24):
         self.words = words
@@ -193,7 +193,9 @@ class Collector(wiring.Component):
         m.submodules.sums = sums = Tally(words.count, words.width, adds=words.graded)
         m.submodules.flags = flags = Tally(rows.count, rows.width, adds=False)
         m.submodules.scanner = scanner = Scanner(rows)
+        m.submodules.row_skid = row_skid = Skid(scanner.i.payload.shape())
         m.submodules.skid = skid = Skid(self.o.payload.shape())
+        connect(m, row_skid.o, scanner.i)
         connect(m, skid.o, wiring.flipped(self.o))
 
         released = Signal()  # a bank has been read and cleared
@@ -202,15 +204,16 @@ class Collector(wiring.Component):
         event = self.i.payload
         taken = self.i.valid & self.i.ready
         ends = taken & event.end
-        known = event.address < words.size
         accepted = in_use(m, ends, released, init=2)
         w_bank = Signal()
         finals = Signal(2, reset_less=True)
         m.d.comb += self.i.ready.eq(~accepted[1])
-        m.d.sync += self.dropped.eq(self.dropped + (taken & ~event.end & ~known))
         with m.If(ends):
             m.d.sync += [w_bank.eq(~w_bank), finals.bit_select(w_bank, 1).eq(event.final)]
         address = delayed(m, event.address)
+        arrived = delayed(m, taken & ~event.end, reset_less=False)
+        known = address < words.size
+        m.d.sync += self.dropped.eq(self.dropped + delayed(m, arrived & ~known, reset_less=False))
         index = address if words.graded else address[(words.width - 1).bit_length():]
         m.d.comb += [
             sums.w_data.eq(delayed(m, event.value) if words.graded
@@ -221,7 +224,7 @@ class Collector(wiring.Component):
         ]
         for tally in (sums, flags):
             m.d.comb += [
-                tally.w_valid.eq(delayed(m, taken & ~event.end & known, reset_less=False)),
+                tally.w_valid.eq(arrived & known),
                 tally.w_bank.eq(delayed(m, w_bank)),
             ]
         readable = in_use(m, delayed(m, ends, Tally.ADD_CYCLES, reset_less=False), released, init=2)
@@ -253,11 +256,11 @@ class Collector(wiring.Component):
 
         shown = follow(flags, r_valid, r_end, row)
         m.d.comb += [
-            flags.r_en.eq(scanner.i.ready),
-            scanner.i.valid.eq(shown.valid),
-            scanner.i.payload.bits.eq(flags.r_data | remains[0].replicate(rows.width)),
-            scanner.i.payload.index.eq(shown.index),
-            scanner.i.payload.end.eq(shown.end),
+            flags.r_en.eq(row_skid.i.ready),
+            row_skid.i.valid.eq(shown.valid),
+            row_skid.i.payload.bits.eq(flags.r_data | remains[0].replicate(rows.width)),
+            row_skid.i.payload.index.eq(shown.index),
+            row_skid.i.payload.end.eq(shown.end),
             sums.r_en.eq(skid.i.ready),
             scanner.o.ready.eq(skid.i.ready),
         ]

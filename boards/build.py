@@ -165,14 +165,13 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
     if choice is None:
         choice = clocks.fixed(board, "oscillator", baud=baud)
     connected = board.wiring(transport, boot=boot, spi_pins=spi_pins)
-    options = {"transport": transport} if transport != "uart" else {}
-    if boot:
-        options["boot_offset"] = board.flash
+    boot_offset = board.flash if boot else None
 
     def verilog_of(choice):
         what = f"UART at {choice.baud} baud" if choice.baud else "SPI"
         return verilog.convert(
-            FittedTop(program, source=choice.source, fittings=connected.fittings, baud=choice.baud, **options), "top",
+            FittedTop(program, source=choice.source, fittings=connected.fittings, baud=choice.baud, transport=transport,
+                      boot_offset=boot_offset), "top",
             header=[*verilog.describe(program),
                     f"on {board.name} ({board.device.name}) at {choice.clock:g} MHz ({choice.source}), {what}"])
 
@@ -225,7 +224,7 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
         report = BuildReport(
             board=board.name, device=board.device.name, seed=seed, program=program.digest,
             network=program.network.digest, target_clock=choice.clock, clock_source=str(choice.source),
-            clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=board.flash if boot else None,
+            clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=boot_offset,
             luts=netlist.luts, ffs=netlist.ffs,
             logic_used=routed.used[family.logic], logic_available=routed.available[family.logic],
             blocks_used=routed.used.get(family.block, 0), blocks_available=routed.available.get(family.block, 0),

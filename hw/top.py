@@ -12,7 +12,7 @@ from .link.flash import FlashReader
 from .link.spi import SPIPeripheral
 from .link.uart import UARTReceiver, UARTTransmitter
 
-__all__ = ["BoardTop", "Top"]
+__all__ = ["Top", "uart_divisor"]
 
 
 def uart_divisor(clock, baud):
@@ -124,43 +124,3 @@ class Top(wiring.Component):
 def connect_stream(m, source, sink):
     """Connect two streams where the statement stands, which may be under a condition."""
     m.d.comb += [sink.payload.eq(source.payload), sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
-
-
-class BoardTop(wiring.Component):
-    """`Top` with the clock as a pin, and a reset of 256 cycles after configuration.
-
-    (The block RAM of iCE40 answers only some microseconds after the logic runs.)
-
-    Parameters
-    ----------
-    program : spikeloom.program.Program
-    divisor : int
-        clock cycles per bit of the UART
-    """
-
-    clk: In(1)
-    rx: In(1, init=1)
-    tx: Out(1, init=1)
-
-    def __init__(self, program, *, divisor):
-        self.program = program
-        self.divisor = divisor
-        super().__init__()
-
-    def elaborate(self, platform):
-        m = Module()
-        m.domains.sync = ClockDomain()
-        m.domains.power_on = ClockDomain(reset_less=True, local=True)
-        wait = Signal(9)
-        reset = Signal(init=1)
-        with m.If(~wait[-1]):
-            m.d.power_on += wait.eq(wait + 1)
-        m.d.power_on += reset.eq(~wait[-1])
-        m.d.comb += [
-            ClockSignal("sync").eq(self.clk),
-            ClockSignal("power_on").eq(self.clk),
-            ResetSignal("sync").eq(reset),
-        ]
-        m.submodules.top = top = Top(self.program, clock=self.divisor * 1_000_000, baud=1_000_000)
-        m.d.comb += [top.rx.eq(self.rx), self.tx.eq(top.tx)]
-        return m

@@ -5,7 +5,8 @@ from amaranth.sim import Simulator
 from programs import random_inputs, random_program
 from spikeloom import link, reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.hw.top import BoardTop, Top
+from spikeloom.hw.board import BoardTop
+from spikeloom.hw.top import Top
 from spikeloom.hw.verilog import convert
 
 DIVISOR = 4
@@ -58,7 +59,7 @@ def through_pins(top, payloads):
 
 @pytest.mark.parametrize("make, options", [
     (lambda program: Top(program, clock=CLOCK, baud=BAUD), {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}),
-    (lambda program: BoardTop(program, divisor=DIVISOR), {"kind": ("binary", 1)})])
+    (lambda program: BoardTop(program, clock=CLOCK, baud=BAUD), {"kind": ("binary", 1)})])
 def test_samples_in_scores_out(make, options):
     program = random_program(1, **options)
     inputs = random_inputs(program, 3)

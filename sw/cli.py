@@ -1,13 +1,15 @@
 """The command line: ``spikeloom VERB``, a verb for each arrow from images to a bitstream.
 
 Each verb is a thin function over the library that reads and writes files, so any stage can be run again alone. A stage
-is imported only when its verb runs. Exit status: 0 when all went well, 1 when a simulation differs from the reference,
-2 for a mistake of the user's, which is told in one line.
+is imported only when its verb runs. Exit status: 0 when all went well, 1 when a simulation or a board differs from the
+reference, 2 for a mistake of the user's, which is told in one line.
 """
 
 import argparse
+import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from . import __version__
@@ -83,6 +85,34 @@ def _parser():
     sub.add_argument("--board", help="default: the program's target")
     sub.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
     sub.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: build beside the program")
+
+    def board(function, *, samples=None):
+        sub = verb(function, data=samples is not None)
+        sub.add_argument("program", type=Path)
+        where = sub.add_mutually_exclusive_group()
+        where.add_argument("--port", help="the board's serial port; without it, those that there are get listed")
+        where.add_argument("--virtual", type=Path, nargs="?", const=True, metavar="PROGRAM",
+                           help="a virtual board, built for this program (default: the same)")
+        sub.add_argument("--baud", type=int, help="default: that of build/build.json beside the program")
+        if samples is not None:
+            sub.add_argument("--load", action="store_true", help="load the program's network first")
+            sub.add_argument("--samples", type=int, default=samples, metavar="N",
+                             help="test samples to run (default: %(default)s)")
+            sub.add_argument("--inputs", type=Path, metavar="FILE",
+                             help="an .npz with 'inputs' (samples, time steps, inputs) instead of the network's own "
+                                  "test set")
+        return sub
+
+    sub = board(_run, samples=20)
+    sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="keep scores and winners in an .npz file")
+
+    board(_verify, samples=100)
+
+    sub = board(_monitor, samples=100)
+    sub.add_argument("--seconds", type=float, help="stop after so long (default: when interrupted)")
+
+    sub = board(_load)
+    sub.add_argument("--check", action="store_true", help="only compare what the board's memories hold")
 
     sub = verb(_report, data=True)
     sub.add_argument("folder", type=Path, help="where network.npz, program.npz, simulation.npz and build/ are")
@@ -163,6 +193,75 @@ def _build(options):
     out = options.out or options.program.parent / "build"
     print(build(program, options.board or program.target, out, seed=options.seed,
                 progress=lambda text: print(text, file=sys.stderr)))
+
+
+def _run(options):
+    """Run test samples on a board and print its answers."""
+    from .boards import host
+    from .program import Program
+    program = Program.load(options.program)
+    inputs, labels = _inputs(options, program.network)
+    with _board(options, program) as (board, _, _):
+        progress = _Progress(len(inputs))
+        scores, winners = host.run(board, program, inputs, progress)
+        progress.close()
+    print(*winners)
+    if labels is not None:
+        print(f"accuracy {(winners == labels).mean():.2%}")
+    if options.out:
+        import numpy as np
+
+        from .files import replacing
+        with replacing(options.out) as file:
+            np.savez_compressed(file, inputs=inputs, scores=scores, winners=winners,
+                                **({} if labels is None else {"labels": labels}))
+
+
+def _verify(options):
+    """Hold a board to the reference: scores, winners, and the number of spikes of each layer.
+
+    Exits with status 1 at the first difference, which it names.
+    """
+    from .boards import host
+    from .program import Program
+    program = Program.load(options.program)
+    inputs, labels = _inputs(options, program.network)
+    with _board(options, program) as (board, what, _):
+        progress = _Progress(len(inputs))
+        result = host.verify(board, program, inputs, progress)
+        progress.close()
+    if result.difference is not None:
+        print(f"{what} differs from the reference: {result.difference}", file=sys.stderr)
+        return 1
+    accuracy = "" if labels is None else f", accuracy {(result.winners == labels).mean():.2%}"
+    print(f"{what} equals the reference on {result.samples} samples: {result.scores} scores and {result.spikes} "
+          f"spikes, {result.cycles / result.samples:.0f} clock cycles per sample{accuracy}; {result.resent} requests "
+          "sent again")
+
+
+def _monitor(options):
+    """Show what a board does while it runs test samples over and over."""
+    from .boards.monitor import monitor
+    from .program import Program
+    program = Program.load(options.program)
+    inputs, labels = _inputs(options, program.network)
+    with _board(options, program) as (board, _, now):
+        monitor(board, program, inputs, labels, seconds=options.seconds, now=now)
+
+
+def _load(options):
+    """Load a program's network into a board that was built for one of the same shape."""
+    from .boards import host
+    from .program import Program
+    program = Program.load(options.program)
+    built = Program.load(options.virtual) if isinstance(options.virtual, Path) else None
+    with _board(options, program) as (board, what, _):
+        if options.check:
+            wrong = host.check(board, program, built=built)
+            print(f"{what}: " + (f"other content in {', '.join(wrong)}" if wrong else "all memories as they should be"))
+            return bool(wrong)
+        host.load(board, program, built=built)
+        print(f"{what} holds network {program.network.digest[:16]}")
 
 
 def _report(options):
@@ -277,6 +376,35 @@ def _inputs(options, network):
         raise SpikeloomError(f"{options.inputs}: has no array named 'inputs'") from None
     except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise SpikeloomError(f"{options.inputs}: not a readable .npz file ({error})") from None
+
+
+@contextlib.contextmanager
+def _board(options, program):
+    """A `Connection` to the board that the options name, what to call it, and the time on its clock."""
+    from .boards import host
+    from .boards.build import REPORT, BuildReport
+    from .boards.connection import connect
+    folder = options.program.parent / "build"
+    report = BuildReport.load(folder) if (folder / REPORT).exists() else None
+    baud = options.baud or (report and report.baud)
+    if options.virtual is None:
+        if options.port and not baud:
+            raise SpikeloomError(f"{folder}: holds no build that tells the baud rate; give --baud")
+        with connect(options.port, baud=baud) as board:
+            if getattr(options, "load", False):
+                host.load(board, program)
+            yield board, f"the board at {options.port}", time.monotonic
+        return
+    from .program import Program
+    from .sim.virtual import BAUD, CLOCK, VirtualBoard
+    built = program if options.virtual is True else Program.load(options.virtual)
+    clock = round(report.target_clock * 1e6) if report and baud == report.baud else CLOCK
+    with (VirtualBoard(built, clock=clock, baud=baud or BAUD,
+                       progress=lambda text: print(text, file=sys.stderr)) as virtual,
+          connect(virtual.port, baud=virtual.baud, timeout=5) as board):
+        if options.verb is not _load and (options.load or not board.loaded):
+            host.load(board, program, built=built)
+        yield board, "the virtual board", virtual.seconds
 
 
 class _Progress:

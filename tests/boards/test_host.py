@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import serial
 import virtual_boards
-from spikeloom import link, reference
+from spikeloom import cli, link, reference
 from spikeloom.boards import host
 from spikeloom.boards.connection import Connection, Refusal
 from spikeloom.boards.connection import connect as connect_to
@@ -288,3 +288,47 @@ def test_monitor_shows_what_happens(board):
     assert "(accuracy 100.00%)" in tables[-1] and "0 requests sent again" in tables[-1]
     shown = tables[-1].split("winners ")[1].split("(")[0].split()
     assert [int(winner) for winner in shown] == [trace.winners[n % 20] for n in range(done - len(shown), done)]
+
+
+# Command line ----------------------------------------------------------------------------------------
+
+
+def test_verbs(board, tmp_path, capsys):
+    inputs = samples(17, 20)
+    trace = reference.run(program(0).network, inputs)
+    np.savez(tmp_path / "inputs.npz", inputs=inputs, labels=trace.winners)
+    for seed in (0, 1):
+        program(seed).save(tmp_path / f"{seed}.npz")
+
+    def spikeloom(verb, seed, *options):
+        status = cli.main([verb, str(tmp_path / f"{seed}.npz"), "--port", board.port, "--baud", str(BAUD), *options])
+        return status, *capsys.readouterr()
+
+    given = ("--inputs", str(tmp_path / "inputs.npz"))
+    status, out, _ = spikeloom("run", 0, *given, "-o", str(tmp_path / "results.npz"))
+    assert status == 0 and out == f"{' '.join(map(str, trace.winners))}\naccuracy 100.00%\n"
+    with np.load(tmp_path / "results.npz") as results:
+        assert np.array_equal(results["scores"], trace.scores)
+    status, out, _ = spikeloom("verify", 0, *given)
+    assert status == 0
+    assert out.startswith(f"the board at {board.port} equals the reference on 20 samples: 100 scores and ")
+    status, _, error = spikeloom("verify", 1, *given)
+    assert status == 2 and "The board holds network" in error
+    status, out, _ = spikeloom("load", 1, "--check")
+    assert status == 1 and "other content in layer_0.weights" in out
+    assert spikeloom("load", 1)[0] == 0
+    assert spikeloom("load", 1, "--check")[:2] == (0, f"the board at {board.port}: all memories as they should be\n")
+    assert spikeloom("verify", 1, *given)[0] == 0
+    assert spikeloom("verify", 0, *given, "--load")[0] == 0
+    status, out, _ = spikeloom("monitor", 0, *given, "--seconds", "0.1")
+    assert status == 0 and "(accuracy 100.00%)" in out
+    with connect(board) as connected:
+        connected._ask(bytes([link.COMMIT, 0]) + bytes.fromhex(program(1).network.digest))
+    status, _, error = spikeloom("verify", 1, *given)
+    assert status == 1 and "differs from the reference: sample " in error
+
+
+def test_a_baud_rate_must_be_known(board, tmp_path, capsys):
+    program(0).save(tmp_path / "program.npz")
+    assert cli.main(["load", str(tmp_path / "program.npz"), "--port", board.port]) == 2
+    assert "holds no build that tells the baud rate; give --baud" in capsys.readouterr().err

@@ -25,8 +25,8 @@ def generate(program):
     ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the number of spikes of layer N in each
     time step, or, with ``+detail``, the spikes and every unit's membrane potential at each update; and ``results.txt``
     with score, winner, last and clock cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at
-    random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no result
-    for ``+patience=N`` cycles.
+    random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no
+    result for ``+patience=N`` cycles.
     """
     cores = program.cores
     i_width = cores[0].i_words.width + cores[0].i_words.index_width + 2

@@ -4,15 +4,20 @@ A layer's time step takes ``groups · max(events + 1, pace)`` cycles, and the ar
 layer. So the compiler looks for the lowest such rate that the device can hold, then gives every layer the cheapest
 placement that keeps up with it. What decides is the activity: the events per time step that each layer was seen to
 receive.
+
+Where a device has single-port memories, weights can be there too. They must then be loaded before the array can run,
+and widths must suit any weights, so the search is done with and without them; those with which the array is faster
+win.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import SpikeloomError
 from .network import ShiftLeak
-from .program import BLOCK_BITS, Core, Placement, Program, WordFormat
+from .program import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE, Core, Placement, Program, WordFormat
 from .target import TARGETS, find
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
@@ -24,17 +29,22 @@ USABLE_LOGIC = 0.85
 #: Logic around the cores: the link, the read-out and its queue.
 FIXED_LUTS = 300
 
+#: Logic to write and read a memory, beside what each byte of its rows takes.
+LOAD_LUTS = 30
+
 UNITS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one placement of one layer would take: cycles of a time step, look-up tables, block RAMs."""
+    """What one placement of one layer would take: cycles of a time step, look-up tables, block RAMs, single-port
+    memories."""
 
     placement: Placement
     cycles: float
     luts: int
     blocks: int
+    single_ports: int
 
 
 def step_cycles(core, events):
@@ -56,6 +66,8 @@ def estimate_luts(core, target):
     unit += 2 * layer.v_width if isinstance(layer.leak, ShiftLeak) else 0
     unit += 25 if target.family == "ice40" else 0  # likewise the pipeline's registers
     control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
+    if core.reloadable:
+        control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)
 
 
@@ -65,8 +77,9 @@ def estimate_blocks(core, target):
                if entries * bits >= BLOCK_BITS)
 
 
-def estimates(layer, i_words, target, events, *, last):
-    """Every `Estimate` worth considering for a layer: for each number of groups, each number of update units."""
+def estimates(layer, i_words, target, events, *, last, reloadable=False):
+    """Every `Estimate` worth considering for a layer: for each number of groups, each number of update units, and each
+    memory that the weights can be in."""
     found = {}
     for groups in range(1, layer.n_out + 1):
         for units in UNITS[:1] if last else UNITS:
@@ -74,42 +87,102 @@ def estimates(layer, i_words, target, events, *, last):
             lanes = -(-lanes // units) * units
             if (lanes, units) in found or lanes // units > 1024:
                 continue
-            core = Core(layer, i_words, lanes, units, target.memory_registers)
-            found[lanes, units] = Estimate(Placement(lanes, units), step_cycles(core, events),
-                                           estimate_luts(core, target), estimate_blocks(core, target))
+            for memory in MEMORIES if reloadable and target.single_ports else MEMORIES[:1]:
+                core = Core(layer, i_words, lanes, units, target.memory_registers, memory, reloadable)
+                found[lanes, units, memory] = Estimate(
+                    Placement(lanes, units, memory), step_cycles(core, events), estimate_luts(core, target),
+                    estimate_blocks(core, target), core.single_ports)
     return list(found.values())
 
 
-def _cheapest(candidates, target):
-    return min(candidates, key=lambda e: (e.luts / target.luts + e.blocks / target.blocks, e.cycles))
-
-
-def _options(network, target, activity):
+def _options(network, target, activity, reloadable):
     """The `estimates` of each layer. Its input words depend on the layer before; four bits stand for them all."""
     words = [WordFormat.of_input(network.input), *(WordFormat(layer.n_out, 4) for layer in network.layers[:-1])]
-    return [estimates(layer, i_words, target, events, last=layer is network.layers[-1])
+    return [estimates(layer, i_words, target, events, last=layer is network.layers[-1], reloadable=reloadable)
             for layer, i_words, events in zip(network.layers, words, activity, strict=True)]
 
 
-def choose(network, target, activity):
-    """A `Placement` for each layer, or None when even the smallest does not fit."""
-    options = _options(network, target, activity)
+def choose(network, target, activity, *, reloadable=False):
+    """A `Placement` for each layer, or None when even the smallest does not fit. If any of them uses single-port
+    memory, the program must be ``reloadable``, if that was asked for or not."""
+    if _too_many_weights(network, target):  # known without a look at every placement
+        return None
+    found = _search(_options(network, target, activity, reloadable), target)
+    if target.single_ports:
+        loaded = found if reloadable else _search(_options(network, target, activity, True), target)
+        if loaded and (not found or _slowest(loaded) < _slowest(found)):
+            found = loaded
+    return found and [estimate.placement for estimate in found]
+
+
+def _too_many_weights(network, target):
+    """Whether the weights alone are more bits than all memories of the device have."""
+    bits = [layer.weights.size * layer.weight_format.width for layer in network.layers]
+    held = target.blocks * max(entries * width for entries, width in target.shapes)
+    held += target.single_ports * SINGLE_PORT_SHAPE[0] * SINGLE_PORT_SHAPE[1]
+    return sum(each for each in bits if each >= BLOCK_BITS) > held
+
+
+def _slowest(chosen):
+    return max(estimate.cycles for estimate in chosen)
+
+
+def _search(options, target):
+    """One of each layer's ``options``: those with the lowest rate that fit together, or None. Of single-port memories
+    it takes as few as will do."""
     luts = USABLE_LOGIC * target.luts - FIXED_LUTS
     blocks = target.blocks - 1  # the read-out's queue
-    for cycles in sorted({estimate.cycles for option in options for estimate in option}):
-        fast = [[estimate for estimate in option if estimate.cycles <= cycles] for option in options]
-        if all(fast):
-            chosen = [_cheapest(option, target) for option in fast]
+    # For each layer and number of single-port memories, the cheapest among the fast.
+    by_speed = [sorted((e for e in option if e.single_ports <= target.single_ports), key=lambda e: e.cycles)
+                for option in options]
+    cheapest = [{} for _ in options]
+    taken = [0] * len(options)
+    for cycles in sorted({estimate.cycles for option in by_speed for estimate in option}):
+        for number, option in enumerate(by_speed):
+            while taken[number] < len(option) and option[taken[number]].cycles <= cycles:
+                estimate = option[taken[number]]
+                taken[number] += 1
+                best = cheapest[number].get(estimate.single_ports)
+                if best is None or _cost(estimate, target) < _cost(best, target):
+                    cheapest[number][estimate.single_ports] = estimate
+        if not all(cheapest):
+            continue
+        for chosen in _combinations(cheapest, target.single_ports):
             if sum(e.luts for e in chosen) <= luts and sum(e.blocks for e in chosen) <= blocks:
-                return [estimate.placement for estimate in chosen]
+                return chosen
     return None
 
 
-def _smallest(network, target, activity):
-    """Look-up tables and block RAMs of the smallest placement there is, for the message that it is too large."""
-    options = _options(network, target, activity)
-    return (FIXED_LUTS + sum(min(estimate.luts for estimate in option) for option in options),
-            1 + sum(min(estimate.blocks for estimate in option) for option in options))
+def _cost(estimate, target):
+    return estimate.luts / target.luts + estimate.blocks / target.blocks, estimate.cycles
+
+
+def _combinations(cheapest, single_ports):
+    """One of each layer's `Estimate` by its number of single-port memories, these being at most ``single_ports``
+    together; first those that take none."""
+    found = [()]
+    for choices in cheapest:
+        found = [(*chosen, choices[count]) for chosen in found for count in sorted(choices)
+                 if sum(e.single_ports for e in chosen) + count <= single_ports]
+    return sorted(found, key=lambda chosen: sum(e.single_ports for e in chosen))
+
+
+def _too_large(network, target, activity, reloadable):
+    """The message, with what the smallest placement there is would take, and what holds the network."""
+    options = _options(network, target, activity, reloadable)
+    luts = FIXED_LUTS + sum(min(estimate.luts for estimate in option) for option in options)
+    blocks = 1 + sum(min(estimate.blocks for estimate in option if not estimate.single_ports) for option in options)
+    message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
+               f"{round(USABLE_LOGIC * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
+    if target.single_ports:
+        weights = sum(min(estimate.single_ports for estimate in option if estimate.single_ports)
+                      for option in _options(network, target, activity, True))
+        message += f" (or, for all its weights, {weights} single-port memories of {target.single_ports})"
+    # Boards with the same device hold the same; one stands for them all.
+    devices = {dataclasses.replace(other, name="", oscillator=0.0): other for other in reversed(TARGETS.values())}
+    fits = [other.name for other in reversed(devices.values())
+            if choose(network, other, activity, reloadable=reloadable)]
+    return message + (f"; it fits {', '.join(fits)}" if fits else "; no target we know holds it")
 
 
 def check_activity(network, activity):
@@ -123,7 +196,7 @@ def check_activity(network, activity):
     return [float(events) for events in activity]
 
 
-def compile(network, target_name, *, activity=None, placements=None):
+def compile(network, target_name, *, activity=None, placements=None, reloadable=False):
     """Place ``network`` on a target.
 
     Parameters
@@ -136,6 +209,8 @@ def compile(network, target_name, *, activity=None, placements=None):
         the inputs
     placements : list of Placement, optional
         use these instead of looking for the best
+    reloadable : bool
+        let any network of the same shape be loaded later; where weights are in single-port memory this is so anyway
 
     Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
     does not fit, saying by how much and what would hold it, or has no gateware yet.
@@ -143,16 +218,12 @@ def compile(network, target_name, *, activity=None, placements=None):
     target = find(target_name)
     activity = check_activity(network, activity)
     if placements is None:
-        placements = choose(network, target, activity)
+        placements = choose(network, target, activity, reloadable=reloadable)
     if placements is None:
-        luts, blocks = _smallest(network, target, activity)
-        fits = [name for name, other in TARGETS.items() if choose(network, other, activity)]
-        raise SpikeloomError(
-            f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
-            f"{round(USABLE_LOGIC * target.luts)} usable and {blocks} block RAMs of {target.blocks}; "
-            + (f"it fits {', '.join(fits)}" if fits else "no target we know holds it"))
-    program = Program(network, target.name, placements)
-    return Program(network, target.name, placements, describe(program, activity))
+        raise SpikeloomError(_too_large(network, target, activity, reloadable))
+    reloadable = reloadable or any(placement.memory == "single_port" for placement in placements)
+    program = Program(network, target.name, placements, reloadable=reloadable)
+    return dataclasses.replace(program, notes=describe(program, activity))
 
 
 def describe(program, activity):
@@ -164,6 +235,7 @@ def describe(program, activity):
             "layer": core.layer.name, "neurons": core.layer.n_out, "lanes": core.lanes, "units": core.units,
             "groups": core.groups, "events": round(events, 2), "cycles": round(step_cycles(core, events), 1),
             "luts": estimate_luts(core, target), "blocks": estimate_blocks(core, target),
+            "single_ports": core.single_ports,
             "weight_bits": core.weights.size * core.layer.weight_format.width,
         })
     slowest = max(rows, key=lambda row: row["cycles"])
@@ -174,9 +246,13 @@ def describe(program, activity):
 
 def table(program):
     """The placement as text: a line for each layer, the bottleneck marked."""
-    columns = ("layer", "neurons", "lanes", "units", "groups", "events", "cycles", "luts", "blocks")
-    titles = ("layer", "neurons", "lanes", "units", "groups", "events/step", "cycles/step", "LUTs", "block RAMs")
-    rows = [titles] + [tuple(str(row[column]) for column in columns) for row in program.notes["layers"]]
+    titles = {"layer": "layer", "neurons": "neurons", "lanes": "lanes", "units": "units", "groups": "groups",
+              "events": "events/step", "cycles": "cycles/step", "luts": "LUTs", "blocks": "block RAMs"}
+    if program.starts_empty:
+        titles["single_ports"] = "single-port RAMs"
+    columns = tuple(titles)
+    rows = [tuple(titles.values())]
+    rows += [tuple(str(row[column]) for column in columns) for row in program.notes["layers"]]
     widths = [max(len(row[n]) for row in rows) for n in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) if n == 0 else cell.rjust(width)
                        for n, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
@@ -186,6 +262,9 @@ def table(program):
     notes = program.notes
     lines.append(f"{program.target}: {notes['cycles_per_time_step']} cycles per time step in the steady state, "
                  f"{notes['cycles_per_sample']} for one sample of {program.network.time_steps} time steps (predicted)")
+    if program.reloadable:
+        lines.append("reloadable with any network of this shape" + ("; to be loaded before it runs"
+                                                                    if program.starts_empty else ""))
     return "\n".join(lines)
 
 

@@ -224,7 +224,7 @@ class Core:
             "events": (2 << (words.count - 1).bit_length(), words.width + words.index_width),
             "membranes": (self.update_count, self.units * layer.v_width),
         }
-        for name, (rows, bits) in self._image_shapes.items():
+        for name, (rows, bits) in self.image_shapes.items():
             shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
             if name == "leak":
                 memories |= {f"leak_{unit}": shape for unit in range(self.units)}
@@ -236,7 +236,7 @@ class Core:
     def single_ports(self):
         """Single-port memories that the weights take."""
         entries, width = SINGLE_PORT_SHAPE
-        rows, bits = self._image_shapes["weights"]
+        rows, bits = self.image_shapes["weights"]
         return -(-rows // entries) * -(-bits // width) if self.memory == "single_port" else 0
 
     # Widths (bits) ------------------------------------------------------------------------------
@@ -325,10 +325,10 @@ class Core:
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
             "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
         }
-        return {name: Image.of(name, *columns[name]) for name in self._image_shapes}
+        return {name: Image.of(name, *columns[name]) for name in self.image_shapes}
 
-    @property
-    def _image_shapes(self):
+    @cached_property
+    def image_shapes(self):
         """Rows and bits of each of the `images`."""
         layer = self.layer
         shapes = {"weights": (self.groups * layer.n_in, self.lanes * layer.weight_format.width)}

@@ -62,10 +62,10 @@ def test_table_marks_the_bottleneck():
 
 def test_too_large_says_by_how_much_and_what_would_fit():
     with pytest.raises(SpikeloomError) as error:
-        compile.compile(network((784, 128, 10)), "icebreaker")
+        compile.compile(network((784, 128, 10)), "hx8k")
     message = str(error.value)
-    assert message.startswith("The network is too large for icebreaker: with the fewest lanes it needs about ")
-    assert "block RAMs of 30; it fits ulx3s-25f, ulx3s-85f" in message
+    assert message.startswith("The network is too large for hx8k: with the fewest lanes it needs about ")
+    assert "block RAMs of 32; it fits icebreaker, ulx3s-12f, ulx3s-45f, ulx3s-85f" in message
 
 
 def test_larger_than_anything():

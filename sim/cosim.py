@@ -17,7 +17,26 @@ from spikeloom.reference import Trace
 
 from . import harness, trace
 
-__all__ = ["Run", "run"]
+__all__ = ["Design", "Run", "preferred", "run"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Verilog of an array with observation ports.
+
+    Attributes
+    ----------
+    sources : dict
+        name to text of the files
+    defines : tuple of str
+        macros to set
+    verilator : tuple of str
+        options for it
+    """
+
+    sources: dict[str, str]
+    defines: tuple[str, ...] = ()
+    verilator: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,15 +85,25 @@ def _simulator(name):
     return tool, runner.Icarus(), ["-g2012"]
 
 
-def run(program, inputs, *, load=None, simulator="verilator", detail=True, stall=0.0, seed=0, folder="build/sim",
+def preferred():
+    """The simulator to use where any will do: Verilator, or Icarus where there is only that."""
+    for name in ("verilator", "icarus"):
+        try:
+            _simulator(name)
+        except SpikeloomError:
+            continue
+        return name
+    return "verilator"  # whose absence is then told
+
+
+def run(program, inputs, *, design=None, simulator="verilator", detail=True, stall=0.0, seed=0, folder="build/sim",
         progress=None):
     """Run ``inputs`` (samples, time steps, n_in) through the generated Verilog; what was seen, as a `Run`.
 
     Parameters
     ----------
-    load : Program, optional
-        one of the same shape, which is loaded and runs in place of ``program``; a program that starts empty is loaded
-        in any case, before cycles are counted
+    design : Design, optional
+        what to simulate instead of the generated Verilog
     simulator : "verilator" or "icarus"
     detail : bool
         write down every spike and membrane potential, rather than spike counts
@@ -89,10 +118,10 @@ def run(program, inputs, *, load=None, simulator="verilator", detail=True, stall
     """
     inputs = np.asarray(inputs)
     samples, steps, _ = inputs.shape
-    images = program.to_write(load)
     tool, simulation, build_args = _simulator(simulator)
-    sources = {f"{verilog.MODULE}.v": verilog.generate(program, observe=True),
-               f"{harness.TOP}.v": harness.generate(program)}
+    design = design or Design({f"{verilog.MODULE}.v": verilog.generate(program, observe=True)})
+    sources = {**design.sources, f"{harness.TOP}.v": harness.generate(program)}
+    build_args += [f"-D{name}" for name in design.defines] + list(design.verilator if simulator == "verilator" else ())
     digest = hashlib.sha256("\0".join([*sources.values(), str(tool), *build_args]).encode()).hexdigest()
     built = Path(folder).resolve() / f"{simulator}-{digest[:16]}"
     with _environment(tool):
@@ -101,7 +130,6 @@ def run(program, inputs, *, load=None, simulator="verilator", detail=True, stall
         with tempfile.TemporaryDirectory(dir=built, prefix="run-") as where:
             where = Path(where)
             _write_words(where / "words.bin", program, trace.input_words(program, inputs))
-            _write_images(where / "load.bin", images)
             _simulate(simulation, built, where, progress, [
                 f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}",
                 f"+patience={trace.patience(program, steps)}", *(["+detail"] if detail else [])])
@@ -179,18 +207,6 @@ def _write_words(path, program, words):
     flags = form.width + form.index_width
     packed = bits | index << form.width | last << flags | final << (flags + 1)
     packed.astype(f">u{harness.WORD_BYTES}").tofile(path)
-
-
-def _write_images(path, images):
-    """A word for each byte of the memories, with its address."""
-    at = [np.stack([np.full(len(image.data), number), *np.divmod(np.arange(len(image.data)), image.row_bytes),
-                    np.frombuffer(image.data, np.uint8)], axis=1) for number, image in enumerate(images)]
-    fields = np.concatenate([np.zeros((0, 4), np.int64), *at]).T
-    words, low = 0, 8 * harness.WORD_BYTES
-    for (_, width), values in zip(harness.LOAD_FIELDS, fields.astype(np.uint64), strict=True):
-        low -= width
-        words |= values << np.uint64(low)
-    words.astype(f">u{harness.WORD_BYTES}").tofile(path)
 
 
 def _read(program, where, samples, steps, detail):

@@ -24,24 +24,25 @@ class Simulation:
     seconds: float
 
 
-def _reference(program, inputs, **_):
-    return reference.run(_network(program), inputs), None
+def _reference(program, inputs, *, load=None, **_):
+    return reference.run(_network(load or program), inputs), None
 
 
-def _torch(program, inputs, **_):
+def _torch(program, inputs, *, load=None, **_):
     from spikeloom import model
-    return model.run(_network(program), inputs), None
+    return model.run(_network(load or program), inputs), None
 
 
-def _amaranth(program, inputs, *, stall=0.0, seed=0, **_):
+def _amaranth(program, inputs, *, load=None, stall=0.0, seed=0, **_):
     from . import pysim
-    return pysim.run(program, inputs, stall=stall, seed=seed)
+    return pysim.run(program, inputs, load=load, stall=stall, seed=seed)
 
 
 def _cosimulated(simulator):
-    def run(program, inputs, *, stall=0.0, seed=0, folder="build/sim", progress=None):
+    def run(program, inputs, *, load=None, stall=0.0, seed=0, folder="build/sim", progress=None):
         from . import cosim
-        seen = cosim.run(program, inputs, simulator=simulator, stall=stall, seed=seed, folder=folder, progress=progress)
+        seen = cosim.run(program, inputs, load=load, simulator=simulator, stall=stall, seed=seed, folder=folder,
+                         progress=progress)
         return seen.trace, int(seen.finished[-1])
     return run
 
@@ -74,7 +75,8 @@ def _network(program):
 def verify(program, inputs, backend, **options):
     """Run ``inputs`` (samples, time steps, n_in) on ``backend`` and on the reference; a `Simulation`.
 
-    ``program`` is a `Program`, or for the backends ``reference`` and ``torch`` a `Network` too. Options: ``stall``
+    ``program`` is a `Program`, or for the backends ``reference`` and ``torch`` a `Network` too. Options: ``load`` (a
+    program of the same shape that is loaded into the array and runs in its place), ``stall``
     (chance of each side to hesitate), ``seed``, ``folder`` (for compiled simulators), ``progress`` (told the
     samples done). Raises `SpikeloomError` for an unknown backend or inputs that do not fit.
     """
@@ -84,7 +86,7 @@ def verify(program, inputs, backend, **options):
         raise SpikeloomError(f"Backend {backend} simulates gateware and needs a program: compile the network first")
     if not 0 <= options.get("stall", 0.0) < 1:
         raise SpikeloomError(f"Stall must be a chance of at least 0 and below 1, not {options['stall']}")
-    network = _network(program)
+    network = _network(options.get("load") or program)
     inputs = reference.check_inputs(network, inputs)
     expected = reference.run(network, inputs)
     started = time.perf_counter()

@@ -96,12 +96,15 @@ def preferred():
     return "verilator"  # whose absence is then told
 
 
-def run(program, inputs, *, design=None, simulator="verilator", detail=True, stall=0.0, seed=0, folder="build/sim",
-        progress=None):
+def run(program, inputs, *, load=None, design=None, simulator="verilator", detail=True, stall=0.0, seed=0,
+        folder="build/sim", progress=None):
     """Run ``inputs`` (samples, time steps, n_in) through the generated Verilog; what was seen, as a `Run`.
 
     Parameters
     ----------
+    load : Program, optional
+        one of the same shape, which is loaded and runs in place of ``program``; a program that starts empty is loaded
+        in any case, before cycles are counted
     design : Design, optional
         what to simulate instead of the generated Verilog
     simulator : "verilator" or "icarus"
@@ -118,6 +121,7 @@ def run(program, inputs, *, design=None, simulator="verilator", detail=True, sta
     """
     inputs = np.asarray(inputs)
     samples, steps, _ = inputs.shape
+    images = program.to_write(load)
     tool, simulation, build_args = _simulator(simulator)
     design = design or Design({f"{verilog.MODULE}.v": verilog.generate(program, observe=True)})
     sources = {**design.sources, f"{harness.TOP}.v": harness.generate(program)}
@@ -130,6 +134,7 @@ def run(program, inputs, *, design=None, simulator="verilator", detail=True, sta
         with tempfile.TemporaryDirectory(dir=built, prefix="run-") as where:
             where = Path(where)
             _write_words(where / "words.bin", program, trace.input_words(program, inputs))
+            _write_images(where / "load.bin", images)
             _simulate(simulation, built, where, progress, [
                 f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}",
                 f"+patience={trace.patience(program, steps)}", *(["+detail"] if detail else [])])
@@ -207,6 +212,18 @@ def _write_words(path, program, words):
     flags = form.width + form.index_width
     packed = bits | index << form.width | last << flags | final << (flags + 1)
     packed.astype(f">u{harness.WORD_BYTES}").tofile(path)
+
+
+def _write_images(path, images):
+    """A word for each byte of the memories, with its address."""
+    at = [np.stack([np.full(len(image.data), number), *np.divmod(np.arange(len(image.data)), image.row_bytes),
+                    np.frombuffer(image.data, np.uint8)], axis=1) for number, image in enumerate(images)]
+    fields = np.concatenate([np.zeros((0, 4), np.int64), *at]).T
+    words, low = 0, 8 * harness.WORD_BYTES
+    for (_, width), values in zip(harness.LOAD_FIELDS, fields.astype(np.uint64), strict=True):
+        low -= width
+        words |= values << np.uint64(low)
+    words.astype(f">u{harness.WORD_BYTES}").tofile(path)
 
 
 def _read(program, where, samples, steps, detail):

@@ -186,9 +186,10 @@ class Findings:
 
     @property
     def clocks(self):
-        """MHz to name, what runs on the board first: its oscillator's, and what the routed design would allow."""
+        """MHz to name, what runs on the board first: what it is made from, and what the routed design would allow."""
         if self.build:
-            return {f"{self.build.board}'s oscillator": self.build.target_clock, "routed": self.build.clock}
+            source = "PLL" if self.build.clock_source.startswith("PLL") else "oscillator"
+            return {f"{self.build.board}'s {source}": self.build.target_clock, "routed": self.build.clock}
         if self.program:
             target = find(self.program.target)
             return {f"{target.name}'s oscillator": target.oscillator}

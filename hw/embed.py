@@ -135,8 +135,8 @@ class AxiStreamArray(wiring.Component):
         """What the ports are, for the head of the Verilog."""
         beat = ", ".join(f"{name}[{field.width}]" for name, field in self.beat)
         return [f"s_axis_tdata, lowest bit first: {beat}; s_axis_tlast: the sample ends",
-                f"m_axis_tdata[{len(self.m_axis_tdata)}]: a score, m_axis_tuser[{len(self.m_axis_tuser)}]: the best far",
-                "m_axis_tlast: the sample's last score"]
+                f"m_axis_tdata[{len(self.m_axis_tdata)}]: a score; m_axis_tlast: the sample's last one",
+                f"m_axis_tuser[{len(self.m_axis_tuser)}]: the best so far"]
 
     def elaborate(self, platform):
         m = Module()

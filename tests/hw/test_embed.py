@@ -1,17 +1,23 @@
 """The array behind its address-event ports equals the reference."""
 
+import dataclasses
 import random
+import re
+from pathlib import Path
 
 import hypothesis
 import numpy as np
-from events import scattered
+from events import scattered, simulate
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs
 from spikeloom import reference
-from spikeloom.hw.embed import EventArray
+from spikeloom.hw import verilog
+from spikeloom.hw.embed import AxiStreamArray, EventArray
+from spikeloom.network import WeightFormat
+from spikeloom.program import Placement, Program
 from spikeloom.sim import stream, trace
-from test_gateware import programs
+from test_gateware import network, programs
 
 
 def through_ports(program, x, *, stall, seed):
@@ -74,3 +80,25 @@ def test_scores_equal_the_reference(data):
     scores, winners = through_ports(program, x, stall=stall, seed=seed)
     assert (scores == expected.scores).all()
     assert (winners == expected.winners).all()
+
+
+def test_example_of_the_documentation(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+    example = re.search(r"```verilog\n(.*?)```", text, re.DOTALL)[1]
+    net = dataclasses.replace(network((64, 12, 10), WeightFormat("ternary", 2), seed=8), time_steps=8)
+    program = Program(net, "hx8k", [Placement(4, 2), Placement(5, 1)])
+    rng = np.random.default_rng(0)
+    x = (rng.random((8, 8, 64)) < 0.7 * rng.random((8, 1, 64)) ** 2).astype(int)
+    winners = reference.run(net, x).winners.tolist()
+    assert len(set(winners)) > 2  # so that equal winners mean something
+    task = {"seed": 6, "wait": 400, "winners": winners,
+            "events": scattered(program.cores[0].i_words, x, random.Random(6))}
+    sources = {"array.v": verilog.generate(program, "events"), "classifier.v": example}
+    assert simulate("classifier_pins", sources, "classifier", task, tmp_path, monkeypatch) == (1, 0)
+
+
+def test_packet_of_the_documentation():
+    # {9, 4}, {4} and {} for 784 binary inputs.
+    net = network((784, 2), WeightFormat("ternary", 2))
+    fields = dict(AxiStreamArray(Program(net, "hx8k", [Placement(2, 1)])).beat)
+    assert (fields["address"].offset, fields["end"].offset) == (0, 15)

@@ -130,7 +130,7 @@ class VirtualBoard:
     def _do(self, command):
         try:
             self._process.stdin.write(f"{command}\n")
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             raise SpikeloomError("The virtual board has ended") from None
         return State(**json.loads(self._answer()))
 

@@ -20,12 +20,12 @@ from spikeloom.boards.connection import connect as connect_to
 from spikeloom.boards.monitor import monitor
 from spikeloom.boards.port import open_port
 from spikeloom.errors import SpikeloomError
-from virtual_boards import BAUD, SIZES, STEPS, program, samples, virtual
+from virtual_boards import BAUD, SIZES, STEPS, program, samples, shared, virtual
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    with virtual(tmp_path_factory.mktemp("virtual")) as board:
+    with virtual(shared(tmp_path_factory)) as board:
         yield board
 
 

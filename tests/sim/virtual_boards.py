@@ -1,5 +1,6 @@
 """The virtual board that several tests share, and samples for it."""
 
+import functools
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ SIZES, STEPS = (40, 12, 5), 80
 CLOCK, BAUD = 48_000_000, 12_000_000
 
 #: Where its flash holds frames to begin with.
-BOOT = 0x10000
+BOOT, IMAGE = 0x10000, "flash.bin"
 
 
 def program(seed, *, sizes=SIZES):
@@ -31,11 +32,19 @@ def samples(seed, count, *, steps=6, density=0.3):
     return (np.random.default_rng(seed).random((count, steps, SIZES[0])) < density).astype(np.int64)
 
 
-def virtual(folder, frames=None):
-    """A `VirtualBoard` that carries ``program(0)``, its compiled simulator kept in ``folder``; ``frames`` are in its
-    flash, if it is to have one."""
-    image = None
-    if frames is not None:
-        image = folder / "flash.bin"
-        image.write_bytes(frames)
-    return VirtualBoard(program(0), clock=CLOCK, baud=BAUD, image=image, offset=BOOT, folder=folder)
+def shared(tmp_path_factory):
+    """The folder where all tests keep the compiled simulator."""
+    folder = tmp_path_factory.getbasetemp() / "virtual"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def virtual(folder, frames=b""):
+    """The `VirtualBoard` that carries ``program(0)``; it begins with the ``frames`` in its flash."""
+    (folder / IMAGE).write_bytes(frames)
+    return _made(folder)
+
+
+@functools.cache
+def _made(folder):
+    return VirtualBoard(program(0), clock=CLOCK, baud=BAUD, image=folder / IMAGE, offset=BOOT, folder=folder)

@@ -37,6 +37,8 @@ class BuildReport:
         of the placement
     program, network : str
         digests of what it was built from
+    build : str
+        digest of what could be loaded into it, and what the board answers to the host
     target_clock, clock : float
         MHz: what the array runs at on the board, and what the slowest path would allow
     clock_source : str
@@ -71,6 +73,7 @@ class BuildReport:
     seed: int
     program: str
     network: str
+    build: str
     target_clock: float
     clock_source: str
     clock: float
@@ -223,8 +226,8 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
         flow.pack(folder / "top.routed", board.device, bitstream, progress=say)
         report = BuildReport(
             board=board.name, device=board.device.name, seed=seed, program=program.digest,
-            network=program.network.digest, target_clock=choice.clock, clock_source=str(choice.source),
-            clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=boot_offset,
+            network=program.network.digest, build=program.build_digest, target_clock=choice.clock,
+            clock_source=str(choice.source), clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=boot_offset,
             luts=netlist.luts, ffs=netlist.ffs,
             logic_used=routed.used[family.logic], logic_available=routed.available[family.logic],
             blocks_used=routed.used.get(family.block, 0), blocks_available=routed.available.get(family.block, 0),

@@ -61,10 +61,14 @@ def _parser():
     sub.add_argument("--target", required=True, help="what it will run on, such as icebreaker")
     sub.add_argument("--activity", type=float, nargs="+", metavar="EVENTS",
                      help="events per time step of each layer's input (default: as measured in training)")
+    sub.add_argument("--reloadable", action="store_true",
+                     help="let any network of the same shape be loaded later, without another bitstream")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.npz beside the network")
 
     sub = verb(_verilog)
     sub.add_argument("program", type=Path)
+    sub.add_argument("--ports", default="words",
+                     help="words (default), events (addresses in any order) or axi-stream, for a design of yours")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.v beside the program")
 
     sub = verb(_simulate, data=True)
@@ -84,7 +88,27 @@ def _parser():
     sub.add_argument("program", type=Path)
     sub.add_argument("--board", help="default: the program's target")
     sub.add_argument("--seed", type=int, default=1, help="of the placement (default: %(default)s)")
+    sub.add_argument("--clock", type=_clock, metavar="MHZ",
+                     help="or oscillator, for no PLL (default: the best that routing meets)")
+    sub.add_argument("--baud", type=int, help="of the UART (default: the fastest that board and clock can)")
+    sub.add_argument("--link", default="uart", help="uart (default) or spi")
+    sub.add_argument("--spi-pins", nargs=4, metavar="PIN",
+                     help="CS, COPI, CIPO and SCK (default: pins 1 to 4 of the first PMOD)")
+    sub.add_argument("--start", action="store_true", help="read network and samples from the board's SPI flash first")
     sub.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: build beside the program")
+
+    sub = verb(_boards)
+    sub.add_argument("file", type=Path, nargs="?", help="a network or program: what would each board make of it?")
+
+    sub = verb(_flash, data=True)
+    sub.add_argument("build", type=Path, metavar="DIR", help="a build's folder, or one that holds it as build/")
+    sub.add_argument("--board", help="refuse a build for any other")
+    sub.add_argument("--memory", action="store_true", help="into the device, until power goes off, not into its flash")
+    sub.add_argument("--start", type=Path, metavar="PROGRAM",
+                     help="write this program's network where a board built with --start looks for it")
+    sub.add_argument("--samples", type=int, default=0, metavar="N",
+                     help="with --start: test samples to run at the start (default: %(default)s)")
+    sub.add_argument("--inputs", type=Path, metavar="FILE", help="with --start: an .npz with 'inputs' instead")
 
     def board(function, *, samples=None):
         sub = verb(function, data=samples is not None)
@@ -144,7 +168,8 @@ def _compile(options):
     from .compile import compile, table
     from .network import Network
     out = options.out or options.network.parent / "program.npz"
-    program = compile(Network.load(options.network), options.target, activity=options.activity)
+    program = compile(Network.load(options.network), options.target, activity=options.activity,
+                      reloadable=options.reloadable)
     program.save(out)
     print(table(program))
     print(out)
@@ -156,7 +181,7 @@ def _verilog(options):
     from .hw.verilog import generate
     from .program import Program
     out = options.out or options.program.with_suffix(".v")
-    files.write_text(out, generate(Program.load(options.program)))
+    files.write_text(out, generate(Program.load(options.program), options.ports))
     print(out)
 
 
@@ -167,7 +192,7 @@ def _simulate(options):
     """
     from .sim import backend, trace
     program, network = _load_either(options.file)
-    inputs, labels = _inputs(options, network)
+    inputs, labels = _inputs(options, network, options.file)
     progress = _Progress(len(inputs))
     result = backend.verify(program, inputs, options.backend, stall=options.stall, seed=options.seed,
                             folder=options.work_dir, progress=progress)
@@ -191,8 +216,42 @@ def _build(options):
     from .program import Program
     program = Program.load(options.program)
     out = options.out or options.program.parent / "build"
-    print(build(program, options.board or program.target, out, seed=options.seed,
-                progress=lambda text: print(text, file=sys.stderr)))
+    print(build(program, options.board or program.target, out, seed=options.seed, clock=options.clock,
+                baud=options.baud, transport=options.link, boot=options.start, spi_pins=options.spi_pins,
+                progress=_say))
+
+
+def _boards(options):
+    """List the boards there are, and what each would make of a network."""
+    from .boards import listing
+    print(listing(_load_either(options.file)[1] if options.file else None))
+
+
+def _flash(options):
+    """Put a build onto the board it is for, which must be connected.
+
+    The tool that writes it must be installed; where it is not, the command it would be given is told.
+    """
+    from . import files
+    from .boards import BuildReport, program_board, start_image
+    from .boards.build import REPORT
+    from .program import Program
+    folder = options.build if (options.build / REPORT).exists() else options.build / "build"
+    report = BuildReport.load(folder)
+    if options.board not in (None, report.board):
+        raise SpikeloomError(f"{folder}: built for {report.board}, not for {options.board}")
+    start = None
+    if options.start:
+        program = Program.load(options.start)
+        if program.build_digest != report.build:
+            raise SpikeloomError(f"{options.start}: not a program of the shape that {folder} was built from")
+        inputs = ()
+        if options.samples or options.inputs:
+            inputs, _ = _inputs(options, program.network, options.start)
+        start = folder / "start.bin"
+        with files.replacing(start) as file:
+            file.write(start_image(program, inputs))
+    program_board(folder, memory=options.memory, start=start, progress=_say)
 
 
 def _run(options):
@@ -200,7 +259,7 @@ def _run(options):
     from .boards import host
     from .program import Program
     program = Program.load(options.program)
-    inputs, labels = _inputs(options, program.network)
+    inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, _, _):
         progress = _Progress(len(inputs))
         scores, winners = host.run(board, program, inputs, progress)
@@ -225,7 +284,7 @@ def _verify(options):
     from .boards import host
     from .program import Program
     program = Program.load(options.program)
-    inputs, labels = _inputs(options, program.network)
+    inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, what, _):
         progress = _Progress(len(inputs))
         result = host.verify(board, program, inputs, progress)
@@ -244,7 +303,7 @@ def _monitor(options):
     from .boards.monitor import monitor
     from .program import Program
     program = Program.load(options.program)
-    inputs, labels = _inputs(options, program.network)
+    inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, _, now):
         monitor(board, program, inputs, labels, seconds=options.seconds, now=now)
 
@@ -348,6 +407,15 @@ def _describe_network(network):
 # Helpers ---------------------------------------------------------------------------------------
 
 
+def _say(text):
+    print(text, file=sys.stderr)
+
+
+def _clock(text):
+    """The value of ``--clock``: MHz, or "oscillator"."""
+    return text if text == "oscillator" else float(text)
+
+
 def _load_either(path):
     """A program and its network, or a network twice, whichever the file holds."""
     from . import files
@@ -360,11 +428,12 @@ def _load_either(path):
     return program, program.network
 
 
-def _inputs(options, network):
+def _inputs(options, network, path):
+    """Inputs and labels (or None) that the options name; by default the test set that the network in ``path`` knows."""
     if options.inputs is None:
         from .data import samples
         if "data" not in network.notes:
-            raise SpikeloomError(f"{options.file}: does not say which data it was trained on; give --inputs FILE")
+            raise SpikeloomError(f"{path}: does not say which data it was trained on; give --inputs FILE")
         return samples(network.notes["data"], "test", options.samples, options.data_dir)
     import zipfile
 
@@ -399,8 +468,7 @@ def _board(options, program):
     from .sim.virtual import BAUD, CLOCK, VirtualBoard
     built = program if options.virtual is True else Program.load(options.virtual)
     clock = round(report.target_clock * 1e6) if report and baud == report.baud else CLOCK
-    with (VirtualBoard(built, clock=clock, baud=baud or BAUD,
-                       progress=lambda text: print(text, file=sys.stderr)) as virtual,
+    with (VirtualBoard(built, clock=clock, baud=baud or BAUD, progress=_say) as virtual,
           connect(virtual.port, baud=virtual.baud, timeout=5) as board):
         if options.verb is not _load and (options.load or not board.loaded):
             host.load(board, program, built=built)

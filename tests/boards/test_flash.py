@@ -36,7 +36,7 @@ def built(folder, board, boot_offset=None):
     path = folder / f"{board}.bin"
     path.write_bytes(b"bits")
     BuildReport(
-        board=board, device="", seed=1, program="", network="", target_clock=12.0, clock_source="oscillator",
+        board=board, device="", seed=1, program="", network="", build="", target_clock=12.0, clock_source="oscillator",
         clock=12.0, transport="uart", baud=1, boot_offset=boot_offset, luts=1, ffs=1, logic_used=1, logic_available=1,
         blocks_used=0, blocks_available=0, layers={}, cells={}, tools={}, inputs="", bitstream=path.name,
         bitstream_digest=hashlib.sha256(b"bits").hexdigest(), path=folder).save()

@@ -30,6 +30,9 @@ ERRORS = {
 #: Most bytes of a request's payload.
 MAX_PAYLOAD = 251
 
+#: Bytes of a board's buffer that hosts may not fill: room for a CRC, and one that tells full from empty.
+RESERVED = 5
+
 #: Bytes before the events in a payload: type, tag, chunk, repeat.
 EVENTS_HEADER = 4
 
@@ -160,7 +163,7 @@ class Identity:
     ----------
     reloadable, graded : bool
     buffer : int
-        bytes of the frame buffer
+        bytes that frames without an answer may take
     clock : int
         Hz
     baud : int
@@ -200,7 +203,7 @@ class Identity:
         """The identity of a board that carries ``program`` (clock in Hz; baud 0 over SPI)."""
         from .target import find
         network, words = program.network, program.cores[0].i_words
-        return cls(program.reloadable, words.graded, find(program.target).buffer, round(clock), round(baud),
+        return cls(program.reloadable, words.graded, find(program.target).buffer - RESERVED, round(clock), round(baud),
                    network.input.size, network.n_out, network.time_steps, words.width,
                    -(-program.score_width // 8), len(network.layers), len(program.images) if program.reloadable else 0,
                    program.target[:cls.TARGET_BYTES], program.build_digest, network.digest)

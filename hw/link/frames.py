@@ -5,16 +5,23 @@ from amaranth.lib import crc, data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom import link
 
-__all__ = ["CRC", "FrameReceiver", "FrameTransmitter"]
+__all__ = ["FrameReceiver", "FrameTransmitter", "crc_unit"]
 
 #: Bytes of a payload's CRC.
 CRC_BYTES = 4
 
 # A transport brings a byte every 16 clock cycles or more, so the CRC takes one bit per cycle: a third of the logic.
-CRC = crc.catalog.CRC32_ISO_HDLC(data_width=1)
+_CRC = crc.catalog.CRC32_ISO_HDLC(data_width=1)
 
 #: Offset of a sample's first event byte in the buffer, behind the frame's length.
 EVENTS_OFFSET = 1 + link.EVENTS_HEADER
+
+
+def crc_unit(m, start):
+    """The submodule ``crc``, which begins anew with ``start``."""
+    unit = _CRC.create()
+    m.submodules.crc = ResetInserter(start)(unit)  # a register's own reset takes no logic
+    return unit
 
 
 class Byte(data.StructLayout):
@@ -78,7 +85,8 @@ class FrameReceiver(wiring.Component):
         m.submodules.buffer = buffer = memory.Memory(
             shape=8, depth=self.depth, init=(), attrs={"no_rw_check": 1, "ram_style": "block"})
         w_port, r_port = buffer.write_port(), buffer.read_port()
-        m.submodules.crc = check = CRC.create()
+        starts = Signal()
+        check = crc_unit(m, starts)
 
         # Addresses. Between `base` and `head` are frames to be read; behind `head`, where the length will stand, is
         # the frame that comes. Bytes are taken only while `tail` is not `base`, so the two never meet.
@@ -94,15 +102,22 @@ class FrameReceiver(wiring.Component):
         escaped, bad = Signal(), Signal()
         marked = Signal()  # the newest frame in the buffer is a damaged one
         begun = escaped | bad | (length != -CRC_BYTES)
-        w_byte, w_length, whole = Signal(), Signal(), Signal()
+        w_byte, w_length = Signal(), Signal()
         matches = Signal()
         m.d.sync += matches.eq(check.match_detected)
         m.d.comb += [
             w_port.en.eq(w_byte | w_length),
-            w_port.addr.eq(Mux(w_length, head, tail)),
-            w_port.data.eq(Mux(w_length, Mux(whole, length[:8], 0), byte)),
+            w_port.addr.eq(tail),
+            w_port.data.eq(Mux(w_length, Mux(bad, 0, length[:8]), byte)),
             check.data.eq(byte[0]),
         ]
+
+        # One adder moves `tail`, so it has to walk.
+        walks, walks_back, to_head = Signal(), Signal(), Signal()
+        with m.If(to_head):
+            m.d.sync += tail.eq(head)
+        with m.Elif(walks | walks_back):
+            m.d.sync += tail.eq(tail + Cat(1, walks_back.replicate(len(tail) - 1)))
         with m.FSM(name="writer"):
             with m.State("take"):
                 m.d.comb += self.i.ready.eq(~full)
@@ -131,8 +146,8 @@ class FrameReceiver(wiring.Component):
                 with m.If(length == link.MAX_PAYLOAD):
                     m.d.sync += bad.eq(1)
                 with m.Elif(~bad):
-                    m.d.comb += w_byte.eq(1)
-                    m.d.sync += [tail.eq(tail + 1), length.eq(length + 1)]
+                    m.d.comb += [w_byte.eq(1), walks.eq(1)]
+                    m.d.sync += length.eq(length + 1)
             with m.State("crc"):
                 m.d.comb += check.valid.eq(1)
                 m.d.sync += [byte.eq(byte >> 1), left.eq(left - 1)]
@@ -141,23 +156,40 @@ class FrameReceiver(wiring.Component):
             with m.State("settle"):
                 m.next = "take"
             with m.State("judge"):
-                m.next = "restart"
-                m.d.comb += [whole.eq(~bad), self.damaged.eq(bad)]
-                with m.If(~bad):
-                    m.d.comb += w_length.eq(1)
-                    m.d.sync += [marked.eq(0), head.eq(tail - CRC_BYTES)]
-                with m.Elif(~marked | empty):
-                    m.d.comb += w_length.eq(1)
-                    m.d.sync += [marked.eq(1), head.eq(head + 1)]
-            with m.State("restart"):
+                m.d.comb += [self.damaged.eq(bad), to_head.eq(bad)]
+                m.d.sync += [left.eq(CRC_BYTES), marked.eq(bad)]
+                m.next = "trim"
+                with m.If(bad):
+                    m.next = "mark"
+                    with m.If(marked & ~empty):
+                        m.next = "begin"
+            with m.State("trim"):  # what came last was the CRC, which nobody reads
+                m.d.comb += walks_back.eq(1)
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 1):
+                    m.next = "swap"
+            with m.State("swap"):
+                m.d.comb += to_head.eq(1)
+                m.d.sync += head.eq(tail)
+                m.next = "whole"
+            with m.State("whole"):
+                m.d.comb += [w_length.eq(1), to_head.eq(1)]
+                m.next = "begin"
+            with m.State("mark"):
+                m.d.comb += [w_length.eq(1), walks.eq(1)]
+                m.next = "adopt"
+            with m.State("adopt"):
+                m.d.sync += head.eq(tail)
+                m.next = "begin"
+            with m.State("begin"):
                 m.next = "settle"
-                m.d.comb += check.start.eq(1)
-                m.d.sync += [tail.eq(head + 1), length.eq(-CRC_BYTES), bad.eq(0)]
+                m.d.comb += [walks.eq(1), starts.eq(1)]
+                m.d.sync += [length.eq(-CRC_BYTES), bad.eq(0)]
 
         # Read side: a byte is asked of the memory, and a cycle later goes into a register.
         r_addr = Signal(range(self.depth))
         end = Signal(range(self.depth))  # address of the frame's last byte
-        offset = Signal(range(EVENTS_OFFSET + 1))
+        offset = Signal(range(EVENTS_OFFSET + 2))
         asks, asks_last = Signal(), Signal()
         asked, asked_last = Signal(), Signal()
         moves = self.o.ready | ~self.o.valid
@@ -185,10 +217,10 @@ class FrameReceiver(wiring.Component):
                 m.d.comb += [asks.eq(1), asks_last.eq(r_addr == end)]
                 with m.If(moves):
                     m.d.sync += r_addr.eq(r_addr + 1)
-                    with m.If(offset != EVENTS_OFFSET):
+                    with m.If(offset != EVENTS_OFFSET + 1):
                         m.d.sync += offset.eq(offset + 1)
-                    with m.If(offset == EVENTS_OFFSET - 1):
-                        m.d.sync += base.eq(r_addr + 1)
+                    with m.If(offset == EVENTS_OFFSET):
+                        m.d.sync += base.eq(r_addr)
                     with m.If(asks_last):
                         m.next = "ends"
             with m.State("ends"):
@@ -226,7 +258,8 @@ class FrameTransmitter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.crc = check = CRC.create()
+        starts = Signal()
+        check = crc_unit(m, starts)
         byte = Signal(8, reset_less=True)
         left = Signal(range(9))
         last = Signal()
@@ -236,7 +269,7 @@ class FrameTransmitter(wiring.Component):
         with m.FSM(name="sender") as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("idle"))
             with m.State("idle"):
-                m.d.comb += [self.o.payload.eq(link.END), self.o.valid.eq(self.i.valid), check.start.eq(1)]
+                m.d.comb += [self.o.payload.eq(link.END), self.o.valid.eq(self.i.valid), starts.eq(1)]
                 m.d.sync += closing.eq(0)
                 with m.If(self.i.valid & self.o.ready):
                     m.next = "take"

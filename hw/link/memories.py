@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from spikeloom import link
 from spikeloom.hw.load import READ_CYCLES, LoadSignature
 
-from .frames import CRC, Byte
+from .frames import Byte, crc_unit
 
 __all__ = ["Memories"]
 
@@ -71,7 +71,8 @@ class Memories(wiring.Component):
             with m.If(row_ends):
                 m.d.sync += [bus.byte.eq(0), bus.row.eq(bus.row + 1), outside.eq(memory_ends)]
 
-        m.submodules.crc = crc = CRC.create()
+        starts = Signal()
+        crc = crc_unit(m, starts)
         m.d.comb += self.crc.eq(crc.crc)
         shift = Signal(8, reset_less=True)
         wait = Signal(range(max(READ_CYCLES, 8) + 1))
@@ -85,7 +86,7 @@ class Memories(wiring.Component):
                 with m.If(self.begin):
                     m.next = "memory"
             with m.State("memory"):
-                m.d.comb += [self.i.ready.eq(1), crc.start.eq(1)]
+                m.d.comb += [self.i.ready.eq(1), starts.eq(1)]
                 m.d.sync += [bus.memory.eq(data), ended.eq(last)]
                 with m.If(taken):
                     with m.If(data >= len(self.images)):

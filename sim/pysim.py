@@ -4,10 +4,11 @@ import random
 
 import numpy as np
 from spikeloom.hw.array import Array
+from spikeloom.reference import Trace
 
 from . import stream, trace
 
-__all__ = ["run"]
+__all__ = ["run", "run_in_turn"]
 
 
 def run(program, inputs, *, load=None, stall=0.0, seed=0):
@@ -17,10 +18,25 @@ def run(program, inputs, *, load=None, stall=0.0, seed=0):
     in any case. The cycles of that are not counted. ``stall`` is the chance of each side to hesitate in a cycle. Raises
     `SpikeloomError` when the array stops making progress.
     """
-    array, cores, images = Array(program), program.cores, program.to_write(load)
-    samples, steps, _ = inputs.shape
+    (seen,), cycles = run_in_turn(program, [(load, inputs)], stall=stall, seed=seed)
+    return seen, cycles
+
+
+def run_in_turn(program, turns, *, stall=0.0, seed=0):
+    """Run several networks in the same array, one after the other; a `reference.Trace` of each, and the cycles since
+    the last was loaded.
+
+    Parameters
+    ----------
+    turns : list of (Program or None, int array (samples, time steps, n_in))
+        what to load, as in `run`, and its inputs; the time steps are as many for all
+    """
+    array, cores = Array(program), program.cores
+    images = [program.to_write(load) for load, _ in turns]
+    samples, steps = [len(inputs) for _, inputs in turns], turns[0][1].shape[1]
     names = ("index", "bits", "last", "final")
-    words = [dict(zip(names, word, strict=True)) for word in trace.input_words(program, inputs).tolist()]
+    words = [[dict(zip(names, word, strict=True)) for word in trace.input_words(program, inputs).tolist()]
+             for _, inputs in turns]
     updates = [([], []) for _ in cores]
     scores, winners, cycles, begun = [], [], [], [0]
 
@@ -29,7 +45,7 @@ def run(program, inputs, *, load=None, stall=0.0, seed=0):
         if result.last:
             winners.append(result.winner)
             cycles.append(cycle)
-        return len(winners) == samples
+        return len(winners) == sum(samples)
 
     def watch(number):
         update = array.cores[number].update
@@ -44,18 +60,27 @@ def run(program, inputs, *, load=None, stall=0.0, seed=0):
         return process
 
     async def drive(ctx):
-        if images:
-            await stream.write(array.load, images)(ctx)
-            begun[0] = ctx.get(array.cycles)
-        await stream.send(array.i, words, stall=stall, pauses=pauses)(ctx)
+        for turn in range(len(turns)):
+            while len(winners) < sum(samples[:turn]):  # memories are written while the array is idle
+                await ctx.tick()
+            if images[turn]:
+                await stream.write(array.load, images[turn])(ctx)
+                begun[0] = ctx.get(array.cycles)
+            await stream.send(array.i, words[turn], stall=stall, pauses=pauses)(ctx)
 
     simulation, pauses = stream.simulator(array), random.Random(seed)
-    patience = trace.patience(program, steps) + sum(len(image.data) for image in images)
+    patience = trace.patience(program, steps) + max(sum(len(image.data) for image in each) for each in images)
     simulation.add_testbench(drive, background=True)
     simulation.add_testbench(stream.receive(array.o, take, stall=stall, pauses=pauses,
                                             patience=patience, beside=[array.cycles]))
     for number in range(len(cores)):
         simulation.add_process(watch(number))
     simulation.run()
-    seen = [(np.array(z, np.int64), np.array(v, np.int64)) for z, v in updates]
-    return trace.from_updates(program, samples, steps, seen, scores, winners), cycles[-1] - begun[0]
+    seen = trace.from_updates(program, sum(samples), steps, [
+        (np.array(z, np.int64), np.array(v, np.int64)) for z, v in updates], scores, winners)
+    ends = np.cumsum(samples)[:-1]
+    each = [Trace(*parts) for parts in zip(
+        zip(*(np.split(z, ends) for z in seen.spikes), strict=True),
+        zip(*(np.split(v, ends) for v in seen.membranes), strict=True),
+        np.split(seen.scores, ends), np.split(seen.winners, ends), strict=True)]
+    return each, cycles[-1] - begun[0]

@@ -1,12 +1,14 @@
 """Programs: placement, memory images, files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spikeloom import files
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Dense, GradedSpike, InputFormat, Network, WeightFormat
+from spikeloom.network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import KIND, VERSION, Placement, Program, WordFormat
 
 
@@ -94,3 +96,116 @@ def test_graded_spikes_have_no_gateware_yet():
 def test_unknown_target():
     with pytest.raises(SpikeloomError, match="^Target must be one of icebreaker, .*, not 'virtex'$"):
         Program(network(), "virtex", [Placement(4, 2), Placement(3, 1)])
+
+
+# Reloadable programs ------------------------------------------------------------------------------
+
+
+def reloadable(memory="block", target="icebreaker", net=None):
+    return Program(net or network(), target, [Placement(4, 2, memory), Placement(3, 1)], reloadable=True)
+
+
+def changed(net, number=0, **fields):
+    layers = list(net.layers)
+    layers[number] = dataclasses.replace(layers[number], **fields)
+    return dataclasses.replace(net, layers=tuple(layers))
+
+
+def test_images_hold_rows_of_whole_bytes():
+    program = reloadable()
+    core, (weights, parameters, *_) = program.cores[0], program.images
+    assert [image.name for image in program.images] == [
+        "layer_0.weights", "layer_0.parameters", "layer_1.weights", "layer_1.parameters"]
+    assert (weights.rows, weights.row_bits, weights.row_bytes, len(weights.data)) == (22, 8, 1, 22)
+    assert weights.data[5] == sum(int(code) << 2 * lane for lane, code in enumerate(core.weights[5]))
+    threshold, bias = core.minus_threshold, core.bias
+    row = parameters.words[2]  # the neurons 4 and 5
+    fields = [(row >> low) & ((1 << width) - 1) for low, width in (
+        (0, threshold.width), (threshold.width, threshold.width), (2 * threshold.width, bias.width))]
+    assert fields == [int(value) & ((1 << width) - 1) for value, width in (
+        (-core.layer.threshold[4], threshold.width), (-core.layer.threshold[5], threshold.width),
+        (core.layer.bias[4], bias.width))]
+    assert parameters.row_bits == 2 * (threshold.width + bias.width)
+    assert program.to_write() == () and Program(network(), "hx8k", program.placements).images == ()
+
+
+def test_widths_of_a_shape_do_not_depend_on_values():
+    """Each holds what any weights of the format can make of it."""
+    net = network()
+    silent = changed(changed(net, weights=np.zeros((7, 11), int)), 1, weights=np.zeros((3, 7), int))
+    assert reloadable(net=net).build_digest == reloadable(net=silent).build_digest
+    assert reloadable(net=net).digest != reloadable(net=silent).digest
+    assert reloadable().cores[0].current_width == 5  # eleven times -1 to 1
+    ordinary = Program(silent, "hx8k", [Placement(4, 2), Placement(3, 1)])
+    assert ordinary.cores[0].current_width == 1 and ordinary.build_digest == ordinary.digest
+
+
+def test_a_threshold_beyond_what_matters_makes_a_shape_of_its_own():
+    far = np.full(7, 1000)
+    far[0] = 1
+    program, other = reloadable(), reloadable(net=changed(network(), threshold=far))
+    with pytest.raises(SpikeloomError, match="^The programs differ in more than what can be loaded: "
+                                             "layer 0 threshold width 8 against 11$"):
+        program.check_same_shape(other)
+
+
+@pytest.mark.parametrize("other, message", [
+    (reloadable("single_port"), "layer 0 memory block against single_port"),
+    (reloadable(target="hx8k"), "target icebreaker against hx8k"),
+    (reloadable(net=changed(network(), 1, reset="zero")), "layer 1 reset subtract against zero"),
+    (reloadable(net=changed(network(), bias=np.zeros(7, int))), "layer 0 bias storage each against none"),
+    (reloadable(net=changed(network(), 1, threshold=np.full(3, 2))), "layer 1 threshold storage each against shared"),
+    (reloadable(net=changed(network(), leak=ShiftLeak(2))), "layer 0 leak none against shift 2"),
+    (reloadable(net=dataclasses.replace(network(), time_steps=5)), "time_steps 4 against 5"),
+])
+def test_differences_of_shape_are_named(other, message):
+    with pytest.raises(SpikeloomError) as error:
+        reloadable().check_same_shape(other)
+    assert str(error.value) == "The programs differ in more than what can be loaded: " + message
+
+
+def test_names_of_layers_are_no_part_of_a_shape():
+    assert reloadable().build_digest == reloadable(net=changed(network(), name="another")).build_digest
+
+
+def test_ordinary_programs_are_not_loaded(program):
+    with pytest.raises(SpikeloomError, match=f"^The program {program.digest[:16]} is not reloadable: compile it so$"):
+        reloadable().check_same_shape(program)
+
+
+@pytest.mark.parametrize("memory, target, may, message", [
+    ("block_ram", "icebreaker", True, "Layer layer_0: memory must be one of block, single_port, not 'block_ram'"),
+    ("single_port", "icebreaker", False,
+     "Layer layer_0: weights in single-port memory have to be loaded, so the program must be reloadable"),
+    ("single_port", "hx8k", True, "The weights need 1 single-port memories, and hx8k has 0"),
+])
+def test_impossible_memories(memory, target, may, message):
+    with pytest.raises(SpikeloomError) as error:
+        Program(network(), target, [Placement(4, 2, memory), Placement(3, 1)], reloadable=may)
+    assert str(error.value) == message
+
+
+def test_reloadable_file_round_trip(tmp_path):
+    path = tmp_path / "program.npz"
+    program = reloadable("single_port")
+    program.save(path)
+    loaded = Program.load(path)
+    assert loaded.reloadable and loaded.placements == program.placements
+    assert (loaded.digest, loaded.build_digest) == (program.digest, program.build_digest)
+    assert loaded.images == program.images == loaded.to_write()
+
+
+def test_files_of_version_1_are_read(program, tmp_path):
+    path = tmp_path / "program.npz"
+    program.save(path)
+    header, arrays = files.load(path)
+    header = {key: value for key, value in header.items() if key not in ("kind", "version", "reloadable")}
+    header["placements"] = [{"lanes": 4, "units": 2}, {"lanes": 3, "units": 1}]
+    files.save(path, KIND, 1, header, arrays)
+    assert Program.load(path).digest == program.digest
+    files.save(path, KIND, 3, header, arrays)
+    with pytest.raises(SpikeloomError, match="format version 3, where this Spikeloom reads versions 1 and 2$"):
+        Program.load(path)
+    files.save(path, KIND, VERSION, header, arrays)
+    with pytest.raises(SpikeloomError, match="a field is missing or of the wrong type"):
+        Program.load(path)

@@ -1,6 +1,7 @@
 """The bytes between a host and a board, as ``docs/link.md`` says: frames, requests, events, identity."""
 
 import dataclasses
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ class Decoder:
 # Samples -----------------------------------------------------------------------------------------
 
 
+_ZEROS = re.compile(rb"\0{1,255}")
+
+
 def events(words):
     """The event bytes of one time step.
 
@@ -108,16 +112,8 @@ def events(words):
     words : int array (words,)
         every spike word of the step, silent ones included, each of at most 8 bits
     """
-    out, zeros = bytearray(), 0
-    for word in np.asarray(words).tolist():
-        if not word:
-            zeros += 1
-            continue
-        while zeros:
-            out += bytes([0, min(zeros, 255)])
-            zeros -= min(zeros, 255)
-        out.append(word)
-    return bytes(out + b"\0\0")
+    present = np.asarray(words).astype(np.uint8).tobytes().rstrip(b"\0")
+    return _ZEROS.sub(lambda run: bytes([0, len(run[0])]), present) + b"\0\0"
 
 
 def sample(tag, words):
@@ -129,9 +125,10 @@ def sample(tag, words):
     words : int array (time steps, words)
         as `program.WordFormat.pack` makes them
     """
-    steps = [events(step) for step in words]
-    if len(steps) > 1 and all(step == steps[0] for step in steps[1:]):
-        best = max(n for n in range(1, MAX_REPEAT + 1) if len(steps) % n == 0)
+    still = (words == words[:1]).all()
+    steps = [events(words[0])] * len(words) if still else [events(step) for step in words]
+    if still and len(steps) > 1:
+        best = max(n for n in range(1, min(len(steps), MAX_REPEAT) + 1) if len(steps) % n == 0)
         if len(steps[0]) * (len(steps) // best) <= MAX_PAYLOAD - EVENTS_HEADER:
             return [bytes([FINISH, tag, 0, best]) + steps[0] * (len(steps) // best)]
     content, room = b"".join(steps), MAX_PAYLOAD - EVENTS_HEADER

@@ -227,8 +227,8 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
         report = BuildReport(
             board=board.name, device=board.device.name, seed=seed, program=program.digest,
             network=program.network.digest, build=program.build_digest, target_clock=choice.clock,
-            clock_source=str(choice.source), clock=routed.clock, transport=transport, baud=choice.baud, boot_offset=boot_offset,
-            luts=netlist.luts, ffs=netlist.ffs,
+            clock_source=str(choice.source), clock=routed.clock, transport=transport, baud=choice.baud,
+            boot_offset=boot_offset, luts=netlist.luts, ffs=netlist.ffs,
             logic_used=routed.used[family.logic], logic_available=routed.available[family.logic],
             blocks_used=routed.used.get(family.block, 0), blocks_available=routed.available.get(family.block, 0),
             layers=netlist.layers, cells={name: used for name, used in routed.used.items() if used},

@@ -1,5 +1,6 @@
 """The virtual board itself: its clock, its flash, its end."""
 
+import contextlib
 import os
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from spikeloom import link, reference
 from spikeloom.boards import host
 from spikeloom.boards.connection import connect
+from spikeloom.boards.port import open_port
 from spikeloom.errors import SpikeloomError
 from spikeloom.program import WordFormat
 from spikeloom.sim.virtual import VirtualBoard
@@ -86,3 +88,24 @@ def test_mistakes_are_told(folder):
         VirtualBoard(program(0), image=folder / "nowhere.bin", folder=folder)
     with pytest.raises(SpikeloomError, match="verilator failed"):
         VirtualBoard(program(0), sources={"top.v": "module top(input clk; endmodule"}, folder=folder)
+
+
+ECHO = """
+module top(input clk, input rx, output reg tx);
+  initial tx = 1;
+  always @(posedge clk) tx <= rx;
+endmodule
+"""
+
+
+def test_other_verilog_of_the_same_pins(folder):
+    """A board that only has a clock and a UART, and sends back what it receives."""
+    text = bytes(range(256))
+    with (VirtualBoard(None, clock=16_000_000, baud=3_000_000, sources={"top.v": ECHO}, folder=folder) as board,
+          contextlib.closing(open_port(board.port, baud=3_000_000)) as line):
+        line.write(text)
+        line.timeout = 10
+        assert line.read(len(text)) == text
+        state = rest(board)
+    assert (state.loaded, state.winner, state.malformed, state.sent, state.received) == (-1, -1, 0, 256, 256)
+    assert 256 * 10 * 16 / 3 < state.cycle < 256 * 10 * 16 / 3 + 300_000

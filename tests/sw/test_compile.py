@@ -1,12 +1,17 @@
 """The compiler: the fastest placement that fits, and a clear word when none does."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from spikeloom import compile
+from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
+from spikeloom.hw import verilog
+from spikeloom.hw.array import Array
 from spikeloom.network import Dense, GradedSpike, InputFormat, Network, WeightFormat
+from spikeloom.program import Placement
 from spikeloom.target import TARGETS
 
 
@@ -80,3 +85,57 @@ def test_mistakes():
                    fire=GradedSpike(0, 3))
     with pytest.raises(SpikeloomError, match="^Layer g: graded spikes run in the reference, not yet in gateware$"):
         compile.compile(Network(InputFormat(4), (graded,), 2), "icebreaker")
+
+
+# Single-port memory -------------------------------------------------------------------------------
+
+
+def test_what_block_ram_cannot_hold_goes_to_single_port_memory():
+    program = compile.compile(network((784, 128, 10)), "icebreaker")
+    assert program.reloadable and program.starts_empty
+    assert [placement.memory for placement in program.placements] == ["single_port", "block"]
+    assert sum(core.single_ports for core in program.cores) <= TARGETS["icebreaker"].single_ports
+    lines = compile.table(program).splitlines()
+    assert lines[0].endswith("single-port RAMs")
+    assert lines[-1] == "reloadable with any network of this shape; to be loaded before it runs"
+
+
+def test_block_ram_is_preferred_where_it_is_as_fast():
+    program = compile.compile(network((64, 64, 10)), "icebreaker")
+    assert not program.reloadable and "single-port" not in compile.table(program)
+    program = compile.compile(network((64, 64, 10)), "icebreaker", reloadable=True)
+    assert program.reloadable and not program.starts_empty
+    assert compile.table(program).splitlines()[-1] == "reloadable with any network of this shape"
+
+
+def test_single_port_memory_is_used_only_where_the_array_is_faster():
+    """Against the search without it: never slower, and of block RAM alone where no faster."""
+    for sizes in ((256, 64, 10), (300, 100, 100, 10), (400, 32, 10)):
+        net, target = network(sizes), TARGETS["icebreaker"]
+        activity = compile.check_activity(net, None)
+        without = compile.compile(net, "icebreaker", placements=compile.choose(
+            net, dataclasses.replace(target, single_ports=0), activity))
+        chosen = compile.compile(net, "icebreaker")
+        faster = chosen.notes["cycles_per_time_step"] < without.notes["cycles_per_time_step"]
+        assert faster == chosen.starts_empty
+        assert faster or chosen.digest == without.digest
+
+
+def test_too_many_weights_for_either_memory():
+    with pytest.raises(SpikeloomError, match=r"30 \(or, for all its weights, 9 single-port memories of 4\); it fits "):
+        compile.compile(network((8000, 128, 10)), "icebreaker")
+
+
+def test_reloading_takes_what_was_reckoned_with(tmp_path):
+    """Against synthesis for an iCE40 UP5K. Logic cells are at least as many as look-up tables and as flip-flops."""
+    program = compile.compile(network((100, 16, 10)), "icebreaker",
+                              placements=[Placement(16, 2, "single_port"), Placement(5, 1)])
+    source = tmp_path / "top.v"
+    source.write_text(verilog.convert(Array(program, counter_width=0), "top"))
+    netlist = flow.synthesize(source, "ice40", tmp_path / "top.json", options="-device u -spram")
+    rows = program.notes["layers"]
+    assert netlist.cells["SB_SPRAM256KA"] == sum(row["single_ports"] for row in rows) == 2
+    blocks = sum(row["blocks"] for row in rows) + 1  # the read-out's queue
+    assert blocks - 1 <= netlist.cells["SB_RAM40_4K"] <= blocks  # membranes of few neurons may become flip-flops
+    cells = sum(row["luts"] for row in rows) + compile.FIXED_LUTS
+    assert max(netlist.luts, netlist.ffs) == pytest.approx(cells, rel=0.2)

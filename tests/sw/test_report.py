@@ -47,8 +47,8 @@ def simulate(folder, program, inputs, seen, labels=(0, 1, 2, 0, 1, 2)):
 
 def build(folder, **changes):
     fields = {"kind": "build", "version": 2, "board": "icebreaker", "device": "iCE40UP5K SG48", "seed": 7,
-              "program": "", "network": "", "target_clock": 12.0, "clock_source": "oscillator", "clock": 48.0,
-              "transport": "uart", "baud": 1000000, "boot_offset": None,
+              "program": "", "network": "", "build": "", "target_clock": 12.0, "clock_source": "oscillator",
+              "clock": 48.0, "transport": "uart", "baud": 1000000, "boot_offset": None,
               "luts": 900, "ffs": 800, "logic_used": 1234, "logic_available": 5280,
               "blocks_used": 8, "blocks_available": 30, "layers": {"": 100, "hidden": 600, "out": 200},
               "cells": {}, "tools": {"yosys": "0.99 (native)"},

@@ -2,8 +2,9 @@
 
 from amaranth import *
 from amaranth.lib import crc, data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 from spikeloom import link
+from spikeloom.hw.skid import Skid
 
 __all__ = ["FrameReceiver", "FrameTransmitter", "crc_unit"]
 
@@ -192,15 +193,17 @@ class FrameReceiver(wiring.Component):
         offset = Signal(range(EVENTS_OFFSET + 2))
         asks, asks_last = Signal(), Signal()
         asked, asked_last = Signal(), Signal()
-        moves = self.o.ready | ~self.o.valid
+        m.submodules.skid = skid = Skid(Byte())
+        connect(m, skid.o, wiring.flipped(self.o))
+        moves = skid.i.ready
         m.d.comb += [r_port.addr.eq(r_addr), r_port.en.eq(moves)]
         with m.If(moves):
             m.d.sync += [
                 asked.eq(asks),
                 asked_last.eq(asks_last),
-                self.o.valid.eq(asked),
-                self.o.payload.data.eq(r_port.data),
-                self.o.payload.last.eq(asked_last),
+                skid.i.valid.eq(asked),
+                skid.i.payload.data.eq(r_port.data),
+                skid.i.payload.last.eq(asked_last),
             ]
         with m.FSM(name="reader") as reader:
             m.d.comb += self.busy.eq(begun | ~empty | ~reader.ongoing("idle"))
@@ -225,12 +228,15 @@ class FrameReceiver(wiring.Component):
                         m.next = "ends"
             with m.State("ends"):
                 with m.If(self.o.valid & self.o.ready & self.o.payload.last):
+                    m.next = "free"
                     with m.If(self.again):
-                        m.d.sync += r_addr.eq(base)
-                        m.next = "read"
-                    with m.Else():
-                        m.d.sync += base.eq(r_addr)
-                        m.next = "left"
+                        m.next = "return"
+            with m.State("return"):
+                m.d.sync += r_addr.eq(base)
+                m.next = "read"
+            with m.State("free"):
+                m.d.sync += base.eq(r_addr)
+                m.next = "left"
             with m.State("left"):  # until `empty` knows
                 m.next = "settle"
             with m.State("settle"):

@@ -7,6 +7,7 @@ from spikeloom.hw.event import EventWord
 from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.readout import Result
 from spikeloom.hw.skid import Skid
+from spikeloom.hw.storage import delayed
 from spikeloom.link import Counters
 from spikeloom.target import find
 
@@ -104,8 +105,8 @@ class Link(wiring.Component):
 
         busy, damaged = Signal(Counters.BUSY), Signal(Counters.DAMAGED)
         m.d.sync += [
-            busy.eq(busy + (requests.playing | (computing != 0))),
-            damaged.eq(damaged + receiver.damaged),
+            busy.eq(busy + delayed(m, requests.playing | (computing != 0), reset_less=False)),
+            damaged.eq(damaged + delayed(m, receiver.damaged, reset_less=False)),
         ]
         m.d.comb += [
             receiver.again.eq(requests.again),
@@ -120,6 +121,6 @@ class Link(wiring.Component):
             self.winner.eq(replies.winner),
             self.loaded.eq(requests.loaded),
             self.booted.eq(requests.booted),
-            self.busy.eq(receiver.busy | requests.busy | tickets.o.valid | transmitter.busy),
+            self.busy.eq(receiver.busy | requests.busy | tickets.o.valid | replies.busy | transmitter.busy),
         ]
         return m

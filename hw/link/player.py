@@ -66,43 +66,39 @@ class EventPlayer(wiring.Component):
         if not words.graded and excess:
             misfit |= (left == 0) & byte[words.width - excess:].any()
 
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        word = Signal()  # goes out for this byte
         with m.If(free):
             m.d.sync += [
-                self.o.payload.bits.eq(byte),
+                self.o.valid.eq(self.close | word),
+                self.o.payload.bits.eq(Mux(self.close, 0, byte)),
                 self.o.payload.index.eq(words.count - 1 - left),
-                self.o.payload.last.eq(0),
+                self.o.payload.last.eq(self.close | zero),
                 self.o.payload.final.eq(self.close),
             ]
         m.d.comb += [self.i.ready.eq(free), self.closed.eq(free & self.close)]
-        with m.If(self.closed | (self.i.valid & free & zero & (byte == 0))):
-            m.d.sync += [self.o.payload.bits.eq(0), self.o.payload.last.eq(1)]
 
-        with m.If(self.closed):
-            m.d.sync += self.o.valid.eq(1)
+        silent = byte == 0
         with m.If(self.i.valid & free):
+            m.d.sync += zero.eq(~zero & silent)
             with m.If(~zero):
-                with m.If(byte == 0):
-                    m.d.sync += zero.eq(1)
-                with m.Elif(left[-1] | misfit):
+                m.d.sync += left.eq(left - ~silent)
+                m.d.comb += word.eq(~silent & ~left[-1] & ~misfit)
+                with m.If(~silent & (left[-1] | misfit)):
                     m.d.sync += self.bad.eq(1)
-                with m.Else():
-                    m.d.sync += [self.o.valid.eq(1), left.eq(left - 1)]
+            with m.Elif(~silent):
+                m.d.sync += left.eq(left - byte)
+                with m.If(left[-1]):
+                    m.d.sync += self.bad.eq(1)
             with m.Else():
-                m.d.sync += zero.eq(0)
-                with m.If(byte != 0):
-                    m.d.sync += left.eq(left - byte)
-                    with m.If(left[-1]):
-                        m.d.sync += self.bad.eq(1)
-                with m.Elif(left[-1] & ~left.all()):
+                m.d.sync += [left.eq(words.count - 1), steps.eq(steps - 1)]
+                with m.If(left[-1] & ~left.all()):
                     m.d.sync += self.bad.eq(1)
                 with m.Elif(self.final):
                     m.d.sync += self.ended.eq(1)
                 with m.Elif(steps == 0):
                     m.d.sync += self.bad.eq(1)
                 with m.Else():
-                    m.d.sync += [self.o.valid.eq(1), left.eq(words.count - 1), steps.eq(steps - 1)]
+                    m.d.comb += word.eq(1)
         with m.If(self.begin):
             m.d.sync += [
                 left.eq(words.count - 1),

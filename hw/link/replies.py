@@ -63,6 +63,8 @@ class Replies(wiring.Component):
         taken when the last byte of the reply has been
     o : Out(stream of Byte)
         payloads of frames
+    busy : Out(1)
+        the last byte of a reply has not been taken
     loaded : In(1)
         for the identity
     counters : In(8 * bytes of them)
@@ -86,6 +88,7 @@ class Replies(wiring.Component):
             "results": In(stream.Signature(result)),
             "answers": In(stream.Signature(Answer())),
             "o": Out(stream.Signature(Byte())),
+            "busy": Out(1),
             "loaded": In(1),
             "counters": In(8 * (6 + 6 * self.layers)),
             "crc": In(32),
@@ -143,8 +146,10 @@ class Replies(wiring.Component):
                 with m.Default():
                     m.d.comb += empty.eq(1)
 
-        at_end = n == end
-        o = self.o
+        o, at_end = self.o, Signal()
+        with m.If(o.ready):
+            m.d.sync += o.valid.eq(0)
+        m.d.comb += self.busy.eq(o.valid)
         with m.FSM():
             with m.State("idle"):
                 m.d.sync += [n.eq(0), winner.eq(0), scores.eq(0)]
@@ -156,51 +161,51 @@ class Replies(wiring.Component):
                 with m.Elif(self.answers.valid):
                     m.next = "type"
             with m.State("type"):
-                m.d.comb += [o.valid.eq(1), o.payload.data.eq(answer.type | link.REPLY)]
-                with m.If(scores):
-                    m.d.comb += o.payload.data.eq(link.FINISH | link.REPLY)
-                with m.Elif(answer.code != 0):
-                    m.d.comb += o.payload.data.eq(link.ERROR)
-                with m.If(o.ready):
+                with m.If(~o.valid):
+                    m.d.sync += [o.valid.eq(1), o.payload.last.eq(0), o.payload.data.eq(answer.type | link.REPLY)]
+                    with m.If(scores):
+                        m.d.sync += o.payload.data.eq(link.FINISH | link.REPLY)
+                    with m.Elif(answer.code != 0):
+                        m.d.sync += o.payload.data.eq(link.ERROR)
                     m.next = "tag"
             with m.State("tag"):
-                m.d.comb += [
-                    o.valid.eq(1),
-                    o.payload.data.eq(Mux(scores, self.tickets.payload.tag, answer.tag)),
-                    o.payload.last.eq(empty),
-                ]
-                with m.If(o.ready):
-                    m.next = "body"
-                    with m.If(scores):
-                        m.next = "score"
+                with m.If(~o.valid):
+                    m.d.sync += [
+                        o.valid.eq(1),
+                        o.payload.last.eq(empty),
+                        o.payload.data.eq(Mux(scores, self.tickets.payload.tag, answer.tag)),
+                    ]
+                    m.next = "score"
                     with m.If(empty):
-                        m.d.comb += self.answers.ready.eq(1)
-                        m.next = "idle"
-            with m.State("body"):
-                m.d.comb += [
-                    o.valid.eq(1),
-                    o.payload.data.eq(body),
-                    o.payload.last.eq(at_end & (~scores | winner)),
-                ]
-                with m.If(o.ready):
-                    m.d.sync += n.eq(n + 1)
-                    with m.If(at_end):
-                        m.d.sync += n.eq(0)
-                        m.next = "idle"
-                        with m.If(~scores):
-                            m.d.comb += self.answers.ready.eq(1)
-                        with m.Elif(winner):
-                            m.d.comb += [self.tickets.ready.eq(1), self.results.ready.eq(1)]
-                            m.d.sync += self.winner.eq(result.winner)
-                        with m.Elif(result.last):
-                            m.d.sync += winner.eq(1)
-                            m.next = "body"
-                        with m.Else():
-                            m.d.comb += self.results.ready.eq(1)
-                            m.next = "score"
+                        m.next = "done"
             with m.State("score"):
-                with m.If(self.results.valid):
+                with m.If(~scores | self.results.valid):
                     m.next = "body"
+            with m.State("body"):
+                with m.If(~o.valid):
+                    m.d.sync += [
+                        o.valid.eq(1),
+                        o.payload.data.eq(body),
+                        o.payload.last.eq((n == end) & (~scores | winner)),
+                        at_end.eq(n == end),
+                        n.eq(n + 1),
+                    ]
+                    m.next = "after"
+            with m.State("after"):
+                m.next = "score"  # a cycle later the memory has the next byte
+                with m.If(at_end):
+                    m.d.sync += n.eq(0)
+                    with m.If(scores & ~winner):
+                        m.d.sync += winner.eq(result.last)
+                        m.d.comb += self.results.ready.eq(~result.last)
+                    with m.Else():
+                        m.next = "done"
+            with m.State("done"):
+                m.next = "idle"
+                m.d.comb += self.answers.ready.eq(~scores)
+                with m.If(scores):
+                    m.d.comb += [self.tickets.ready.eq(1), self.results.ready.eq(1)]
+                    m.d.sync += self.winner.eq(result.winner)
             with m.State("drop"):
                 m.d.comb += self.results.ready.eq(1)
                 with m.If(self.results.valid & result.last):

@@ -92,13 +92,11 @@ class Requests(wiring.Component):
         repeat = Signal(8, reset_less=True)
         done = Signal()  # the frame's last byte has been taken
         is_commit_length = Signal()
-        is_sample, is_finish = Signal(), Signal()
+        is_sample, is_finish, refused = Signal(), Signal(), Signal()
         open_ = Signal()  # a sample has begun and is not closed
         same_tag, starts, continues = Signal(), Signal(), Signal()
 
         m.d.comb += [
-            is_sample.eq((kind == link.EVENTS) | (kind == link.FINISH)),
-            is_finish.eq(kind == link.FINISH),
             player.i.payload.eq(byte),
             player.final.eq(is_finish & last & ~self.again),
             self.tickets.payload.tag.eq(tag),
@@ -116,13 +114,20 @@ class Requests(wiring.Component):
                 m.d.sync += self.loaded.eq(0)
 
         def refuse(reason):
-            m.d.sync += code.eq(reason)
+            m.d.sync += [code.eq(reason), refused.eq(reason != 0)]
+
+        # What a byte's way to the array depends on is decided a cycle before.
+        plays, more = Signal(), Signal()
+        m.d.comb += [
+            player.i.valid.eq(self.i.valid & plays & ~done & ~player.bad),
+            self.again.eq(plays & more),
+        ]
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("length"))
             with m.State("length"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [code.eq(0), done.eq(0), is_commit_length.eq(byte == COMMIT_LENGTH)]
+                m.d.sync += [code.eq(0), refused.eq(0), done.eq(0), is_commit_length.eq(byte == COMMIT_LENGTH)]
                 with m.If(self.i.valid):
                     m.next = "type"
                     with m.If(last):
@@ -131,7 +136,11 @@ class Requests(wiring.Component):
                         m.next = "settle"
             with m.State("type"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += kind.eq(byte)
+                m.d.sync += [
+                    kind.eq(byte),
+                    is_sample.eq((byte == link.EVENTS) | (byte == link.FINISH)),
+                    is_finish.eq(byte == link.FINISH),
+                ]
                 with m.If(self.i.valid):
                     with m.If((byte == 0) | (byte > link.BOOTED)):
                         refuse(link.UNKNOWN)
@@ -142,7 +151,7 @@ class Requests(wiring.Component):
                 with m.If(self.i.valid):
                     m.d.sync += [tag.eq(byte), done.eq(last)]
                     m.next = "close"
-                    with m.If((code == 0) & is_sample):
+                    with m.If(is_sample):
                         m.next = "chunk"
                         with m.If(last):
                             refuse(link.UNKNOWN)
@@ -162,7 +171,7 @@ class Requests(wiring.Component):
             with m.State("repeat"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid):
-                    m.d.sync += [repeat.eq(byte), done.eq(last)]
+                    m.d.sync += [repeat.eq(byte), more.eq(byte > 1), done.eq(last)]
                     with m.If(~self.loaded):
                         refuse(link.NOT_LOADED)
                     with m.Elif(~continues & ~starts):
@@ -170,7 +179,7 @@ class Requests(wiring.Component):
                     m.next = "close"
 
             with m.State("close"):  # what is open, unless this goes on with it
-                with m.If((code == 0) & is_sample & (continues | ~open_)):
+                with m.If(~refused & is_sample & (continues | ~open_)):
                     m.d.sync += open_.eq(1)
                     m.d.comb += player.begin.eq(~open_)
                     m.next = "play"
@@ -186,16 +195,14 @@ class Requests(wiring.Component):
                         m.d.sync += open_.eq(0)
             with m.State("play"):
                 m.d.comb += self.playing.eq(1)
+                m.d.sync += plays.eq(1)
                 with m.If(done | player.bad):
+                    m.d.sync += plays.eq(0)
                     m.next = "played"
-                with m.Else():
-                    m.d.comb += [
-                        self.again.eq(repeat[1:].any()),
-                        player.i.valid.eq(self.i.valid),
-                        self.i.ready.eq(player.i.ready),
-                    ]
+                with m.If(plays & ~done & ~player.bad):
+                    m.d.comb += self.i.ready.eq(player.i.ready)
                     with m.If(self.i.valid & player.i.ready & last):
-                        m.d.sync += [done.eq(~self.again), repeat.eq(repeat - 1)]
+                        m.d.sync += [done.eq(~more), repeat.eq(repeat - 1), more.eq(repeat > 2)]
             with m.State("played"):
                 with m.If(player.bad | (is_finish & ~player.ended)):
                     refuse(link.BAD_EVENTS)
@@ -215,7 +222,7 @@ class Requests(wiring.Component):
             with m.State("settle"):
                 with m.If(~self.pending):
                     m.next = "drain"
-                    with m.If(code == 0):
+                    with m.If(~refused):
                         m.next = "execute"
             with m.State("execute"):
                 m.next = "drain"

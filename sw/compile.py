@@ -73,15 +73,18 @@ def estimate_luts(core, target):
 
 def estimate_blocks(core, target):
     """Block RAMs of a core."""
+    memories = core.memories
+    if core.memory == "single_port":
+        del memories["weights"]
     if not core.reloadable:
-        return sum(target.blocks_for(entries, bits) for entries, bits in core.memories.values()
+        return sum(target.blocks_for(entries, bits) for entries, bits in memories.values()
                    if entries * bits >= BLOCK_BITS)
     # A byte that can be written alone takes a column of nine bits whole. And what is small but not read-only would take
     # flip-flops where there is no memory made of look-up tables.
     by_bytes = dataclasses.replace(target, shapes=tuple(
         (depth, width - width % 8 if width > 8 else width) for depth, width in target.shapes))
     return sum((target if name in ("events", "membranes") else by_bytes).blocks_for(entries, bits)
-               for name, (entries, bits) in core.memories.items()
+               for name, (entries, bits) in memories.items()
                if target.family == "ice40" or entries * bits >= BLOCK_BITS)
 
 

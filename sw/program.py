@@ -217,8 +217,7 @@ class Core:
 
     @property
     def memories(self):
-        """The core's memories but those with a single port: name to (entries, bits). What can be loaded has whole
-        bytes."""
+        """The core's memories: name to (entries, bits). What can be loaded has whole bytes."""
         layer, words = self.layer, self.i_words
         memories = {
             "events": (2 << (words.count - 1).bit_length(), words.width + words.index_width),
@@ -228,7 +227,7 @@ class Core:
             shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
             if name == "leak":
                 memories |= {f"leak_{unit}": shape for unit in range(self.units)}
-            elif name != "shared" and (name, self.memory) != ("weights", "single_port"):
+            elif name != "shared":
                 memories[name] = shape
         return memories
 

@@ -1,0 +1,461 @@
+"""What the control blocks promise, as properties around the blocks themselves.
+
+The order of a stream is followed by one item: at any time, a free choice marks an item that goes in, and from then on
+its place in the queue is counted down. When it is its turn it must come out, and as it should be. As the choice is
+free, what holds for the marked item holds for all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import (
+    Array,
+    Assert,
+    Assume,
+    C,
+    Cat,
+    Elaboratable,
+    Instance,
+    Module,
+    Mux,
+    ResetSignal,
+    Signal,
+    Value,
+    signed,
+)
+from spikeloom.hw.event_list import EventList
+from spikeloom.hw.neuron import NeuronUpdate
+from spikeloom.hw.scanner import Scanner, ScanStage
+from spikeloom.hw.skid import Skid
+from spikeloom.hw.synapse import Synapses
+from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
+from spikeloom.program import Core, WordFormat
+
+__all__ = ["Proof", "proofs"]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A block and what it promises.
+
+    Attributes
+    ----------
+    name : str
+        of the block, with its parameters
+    claim : str
+        what is proved, in a sentence
+    harness : Elaboratable
+    depth : int
+        clock cycles that are looked at; 0 for all time
+    """
+
+    name: str
+    claim: str
+    harness: Elaboratable
+    depth: int = 0
+
+
+def _any(m, shape, kind="anyseq"):
+    """A value the solver chooses freely, in each cycle or (``anyconst``) for good."""
+    chosen = Signal(shape)
+    width = len(Value.cast(chosen))
+    if width:
+        m.submodules += Instance(kind, p_WIDTH=width, o_value=Value.cast(chosen))
+    return chosen
+
+
+def _drive(m, signature):
+    """Free inputs for a stream: what goes in, and whether the other side takes what comes out."""
+    m.d.comb += [
+        signature.i.payload.eq(_any(m, Value.cast(signature.i.payload).shape())),
+        signature.i.valid.eq(_any(m, 1)),
+        signature.o.ready.eq(_any(m, 1)),
+    ]
+
+
+def _keeps(m, port):
+    """The rule of a stream: what is offered stays, unchanged, until it is taken."""
+    waiting = Signal()
+    before = Signal(Value.cast(port.payload).shape())
+    m.d.sync += [waiting.eq(port.valid & ~port.ready), before.eq(port.payload)]
+    with m.If(waiting):
+        m.d.comb += [Assert(port.valid), Assert(Value.cast(port.payload) == before)]
+
+
+def _moves(m, pending, block, within):
+    """Bounded progress: while something is pending and the output is taken, something comes out within so many
+    cycles; and so does room for an input."""
+    idle, full = Signal(range(within + 2)), Signal(range(within + 2))
+    m.d.sync += [
+        idle.eq(Mux(block.o.ready & ~block.o.valid & pending, idle + 1, 0)),
+        full.eq(Mux(block.o.ready & ~block.i.ready, full + 1, 0)),
+    ]
+    m.d.comb += [Assert(idle <= within), Assert(full <= within)]
+
+
+class Queue(Elaboratable):
+    """A stream block that turns each item into some others, in order.
+
+    Parameters
+    ----------
+    block : with streams ``i`` and ``o``
+    count : function(payload) -> Value
+        how many items an input becomes
+    item : function(payload, n) -> list of (Value, expected Value) pairs by name of the output's fields
+        the n-th of these (a Value)
+    capacity : int
+        items that the block holds at most
+    within : int
+        cycles in which a block that may move must
+    most : int
+        items that an input becomes at most
+    """
+
+    def __init__(self, block, count, item, *, capacity, within, most=1):
+        self.block, self.count, self.item = block, count, item
+        self.capacity, self.within, self.most = capacity, within, most
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.block = block = self.block
+        _drive(m, block)
+        _keeps(m, block.o)
+
+        taken, given = Signal(), Signal()
+        m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready)]
+        count = Signal(range(self.most + 1))
+        m.d.comb += count.eq(self.count(block.i.payload))
+
+        # No item comes out that did not go in, and none is left behind.
+        pending = Signal(range(self.capacity + self.most + 1))
+        m.d.sync += pending.eq(pending + Mux(taken, count, 0) - given)
+        m.d.comb += Assert(pending <= self.capacity)
+        with m.If(block.o.valid):
+            m.d.comb += Assert(pending != 0)
+        _moves(m, pending != 0, block, self.within)
+
+        # The marked item.
+        marked, ahead = Signal(), Signal.like(pending)
+        payload = Signal(block.i.payload.shape())
+        nth = Signal(range(self.most))
+        choice = _any(m, nth.shape())
+        with m.If(marked):
+            with m.If(given):
+                m.d.sync += ahead.eq(ahead - 1)
+                with m.If(ahead == 0):
+                    m.d.sync += marked.eq(0)
+        with m.Elif(taken & _any(m, 1) & (choice < count)):
+            m.d.sync += [marked.eq(1), payload.eq(block.i.payload), nth.eq(choice),
+                         ahead.eq(pending - given + choice)]
+        with m.If(marked & (ahead == 0) & block.o.valid):
+            for seen, expected in self.item(payload, nth, block.o.payload):
+                m.d.comb += Assert(seen == expected)
+        return m
+
+
+def _same(payload, nth, seen):
+    return [(Value.cast(seen), Value.cast(payload))]
+
+
+def skid(width):
+    return Proof(f"Skid({width})", "every item comes out once, unchanged and in order; what is offered stays; with the "
+                 "output taken, an item comes out and room is there in every cycle",
+                 Queue(Skid(width), lambda payload: 1, _same, capacity=2, within=1))
+
+
+def _ones(bits):
+    return sum((bit for bit in bits), C(0, 1))
+
+
+def _nth_one(bits, nth):
+    """Position of the nth set bit."""
+    position = C(0, max(1, (len(bits) - 1).bit_length()))
+    for n in reversed(range(len(bits))):
+        position = Mux(bits[n] & (_ones(bits[:n]) == nth), n, position)
+    return position
+
+
+def scan_stage(chunks, chunk_width, index_width):
+    block = ScanStage(chunks, chunk_width, index_width)
+
+    def busy(payload):
+        return Cat(payload.bits.word_select(n, chunk_width).any() for n in range(chunks))
+
+    def item(payload, nth, seen):
+        position = _nth_one(busy(payload), nth)
+        return [
+            (Cat(seen.end, seen.last, seen.final), Cat(payload.end, payload.last, payload.final)),
+            (Mux(seen.end, 0, seen.index), Mux(payload.end, 0, Cat(position[: block.position_width], payload.index))),
+            (Mux(seen.end, 0, seen.bits), Mux(payload.end, 0, payload.bits.word_select(position, chunk_width))),
+        ]
+
+    return Proof(f"ScanStage({chunks}, {chunk_width}, {index_width})",
+                 "every chunk that is not zero comes out once, in order, with its place; an end passes between them",
+                 Stocked(Queue(block, lambda payload: Mux(payload.end, 1, _ones(busy(payload))), item,
+                               capacity=chunks, within=chunks, most=chunks)))
+
+
+def scanner(words):
+    block = Scanner(words)
+    stages, width = 0, words.width
+    while width > 1:
+        stages, width = stages + 1, max(1, (1 << (width - 1).bit_length()) // 4)
+
+    def item(payload, nth, seen):
+        position = _nth_one(payload.bits, nth)
+        index = Cat(position[: block.position_width], payload.index) if block.position_width else payload.index
+        return [
+            (Cat(seen.end, seen.last, seen.final), Cat(payload.end, payload.last, payload.final)),
+            (Mux(seen.end, 0, seen.index), Mux(payload.end, 0, index)),
+            (Mux(seen.end, 1, seen.bits), C(1)),
+        ]
+
+    # Each stage holds the whole of one word, or of the part of one.
+    return Proof(f"Scanner({words.size} in words of {words.width}{' graded' if words.graded else ''})",
+                 "every set bit comes out once, in order, as its index; an end passes between them",
+                 Stocked(Queue(block, lambda payload: Mux(payload.end, 1, _ones(payload.bits)), item,
+                               capacity=stages * words.width, within=max(1, words.width + stages), most=words.width)))
+
+
+class Stocked(Elaboratable):
+    """A `Queue` whose producer never sends a word without a bit, but for an end."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = self.queue
+        payload = self.queue.block.i.payload
+        m.d.comb += Assume(payload.end | payload.bits.any())
+        return m
+
+
+class Replays(Elaboratable):
+    """An `EventList` between any producer that keeps its rules and any consumer.
+
+    A time step is marked by free choice, and one of its words. From the marked time step's replays the word must come
+    out at its place, in each of them, and after all words the end, with its tags.
+    """
+
+    def __init__(self, block, *, within):
+        self.block, self.within = block, within
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.block = block = self.block
+        words, groups = block.words, block.groups
+        _drive(m, block)
+        m.d.comb += block.permit.ready.eq(_any(m, 1))
+        _keeps(m, block.o)
+
+        taken, given = Signal(), Signal()
+        entry = block.i.payload
+        stored = Signal()  # a silent word only ends its time step
+        m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready),
+                     stored.eq(taken & entry.bits.any())]
+
+        # The producer: no more words in a time step than there are.
+        size = Signal(range(words.count + 1))
+        with m.If(taken):
+            m.d.sync += size.eq(Mux(entry.last, 0, size + entry.bits.any()))
+        m.d.comb += Assume((size < words.count) | ~entry.bits.any())
+
+        # What comes out: replays of the time steps that are complete, and of no others.
+        most = 2 * groups + 4  # two banks, and what is on its way out
+        ends = Signal(range(most + groups + 1))  # that are still to come
+        ended = Signal()
+        m.d.comb += ended.eq(given & block.o.payload.end)
+        m.d.sync += ends.eq(ends + Mux(taken & entry.last, groups, 0) - ended)
+        m.d.comb += Assert(ends <= most)
+        with m.If(block.o.valid):
+            m.d.comb += Assert(ends != 0)
+        place = Signal(range(words.count + 2))  # in the replay
+        with m.If(given):
+            m.d.sync += place.eq(Mux(block.o.payload.end, 0, place + 1))
+
+        # The marked time step, and the marked word in it. ``before`` are the ends of replays that come before its own.
+        marked, complete, chosen = Signal(), Signal(), Signal()
+        before = Signal.like(ends)
+        replay = Signal(range(groups + 1))
+        word = Signal(Value.cast(Cat(entry.bits, entry.index)).shape())
+        at, length = Signal.like(place), Signal.like(place)
+        final = Signal()
+        fresh = Signal()  # the word that is taken begins a time step
+        first = Signal(init=1)
+        with m.If(taken):
+            m.d.sync += first.eq(entry.last)
+        m.d.comb += fresh.eq(first)
+        mark, choose = _any(m, 1), _any(m, 1)
+        begins = Signal()
+        m.d.comb += begins.eq(~marked & taken & fresh & mark)
+        with m.If(begins):
+            m.d.sync += [marked.eq(1), complete.eq(0), chosen.eq(0), replay.eq(0), before.eq(ends - ended)]
+        with m.Elif(marked & ended & (before != 0)):
+            m.d.sync += before.eq(before - 1)
+        with m.If(begins | (marked & ~complete & taken)):
+            now = Mux(begins, 0, length)
+            m.d.sync += length.eq(now + entry.bits.any())
+            with m.If(stored & choose & (begins | ~chosen)):
+                m.d.sync += [chosen.eq(1), word.eq(Cat(entry.bits, entry.index)), at.eq(now)]
+            with m.If(entry.last & taken):
+                m.d.sync += [complete.eq(1), final.eq(entry.final)]
+        own = Signal()
+        m.d.comb += own.eq(marked & (before == 0) & block.o.valid)
+        with m.If(own):
+            m.d.comb += [
+                Assert(complete),
+                Assert(block.o.payload.end == (place == length)),
+            ]
+            with m.If(chosen & (place == at)):
+                m.d.comb += Assert(Cat(block.o.payload.bits, block.o.payload.index) == word)
+            with m.If(block.o.payload.end):
+                m.d.comb += [Assert(block.o.payload.last == (replay == groups - 1)),
+                             Assert(block.o.payload.final == final)]
+        with m.If(own & ended):
+            m.d.sync += replay.eq(replay + 1)
+            with m.If(replay == groups - 1):
+                m.d.sync += marked.eq(0)
+
+        # Bounded progress, and the promise of the permits: who waits for them is never told to wait.
+        idle = Signal(range(self.within + 2))
+        m.d.sync += idle.eq(Mux(block.o.ready & ~block.o.valid & (ends != 0), idle + 1, 0))
+        m.d.comb += Assert(idle <= self.within)
+        return m
+
+
+def event_list(words, groups, depth=0):
+    return Proof(f"EventList({words.count} words of {words.width} + {words.index_width} bits, {groups} groups)",
+                 "each complete time step comes out once for every group, its words in order and unchanged, then an "
+                 "end with its tags; with the output taken, it never pauses for more than six cycles",
+                 Replays(EventList(words, groups=groups), within=6), depth)
+
+
+class Sharing(Elaboratable):
+    """The accumulators of a core and its update units, from visits to stored membrane potentials.
+
+    Visits and ends come at any time, ends at least ``pace`` cycles apart. One neuron is followed, which the solver
+    chooses for good: its sums and its potential are computed beside, from the weights, and at each of its updates the
+    unit must show just that potential.
+    """
+
+    def __init__(self, core, *, pace):
+        self.core, self.pace = core, pace
+        self.synapses, self.neurons = Synapses(core), NeuronUpdate(core)
+
+    def elaborate(self, platform):
+        m = Module()
+        core, layer = self.core, self.core.layer
+        m.submodules.synapses, m.submodules.neurons = synapses, neurons = self.synapses, self.neurons
+        visit = synapses.visit
+        m.d.comb += Assume(~ResetSignal())
+        m.d.comb += [
+            Value.cast(visit).eq(_any(m, len(Value.cast(visit)))),
+            synapses.visit_valid.eq(_any(m, 1)),
+            Assume(visit.input < layer.n_in),
+            neurons.start.eq(synapses.start), neurons.last.eq(synapses.last), neurons.final.eq(synapses.final),
+            *(neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)),
+        ]
+        # An input is visited once in a replay, or sums would not fit.
+        visited = Signal(layer.n_in)
+        adds, ends = Signal(), Signal()
+        m.d.comb += [adds.eq(synapses.visit_valid & ~visit.end), ends.eq(synapses.visit_valid & visit.end),
+                     Assume(~(adds & visited.bit_select(visit.input, 1)))]
+        with m.If(ends):
+            m.d.sync += visited.eq(0)
+        with m.Elif(adds):
+            m.d.sync += visited.bit_select(visit.input, 1).eq(1)
+        wait = Signal(range(self.pace))
+        m.d.sync += wait.eq(Mux(ends, self.pace - 1, Mux(wait == 0, 0, wait - 1)))
+        group = Signal(range(core.groups)) if core.groups > 1 else C(0, 1)
+        m.d.comb += [Assume(~ends | (wait == 0))]
+        last = group == core.groups - 1
+        if core.groups > 1:
+            with m.If(ends):
+                m.d.sync += group.eq(Mux(last, 0, group + 1))
+        m.d.comb += Assume(~visit.end | (visit.last == last))
+        finals = Signal()  # all groups of a time step agree on whether it is the sample's last
+        with m.If(ends):
+            m.d.sync += finals.eq(visit.final)
+        m.d.comb += Assume(~ends | (group == 0) | (visit.final == finals))
+
+        neuron = _any(m, range(core.groups * core.lanes), "anyconst")
+        m.d.comb += Assume(neuron < layer.n_out)
+        mine = group == neuron // core.lanes
+        weights = Array(Array(C(int(w), signed(9)) for w in row) for row in layer.weights)
+        total = Signal(signed(core.potential_width + 8))
+        v, started = Signal(signed(layer.v_width)), Signal()
+        potential = Signal(signed(core.potential_width + 9))
+        low, high = -(1 << (layer.v_width - 1)), (1 << (layer.v_width - 1)) - 1
+        stored = Mux(potential < low, low, Mux(potential > high, high, potential))
+        m.d.comb += potential.eq(total + Mux(started, v, 0))
+        with m.If(synapses.visit_valid):
+            with m.If(visit.end):
+                m.d.sync += total.eq(0)
+            with m.Elif(mine):
+                m.d.sync += total.eq(total + weights[neuron][visit.input])
+        with m.If(ends & mine):
+            m.d.sync += [v.eq(stored), started.eq(~visit.final)]
+
+        # The update of its lane comes so many cycles behind the end, then and only then.
+        place = (neuron % core.lanes) // core.units
+        base = synapses.latency + neurons.latency - 1
+        due, value = ends & mine, stored
+        dues, values = [], []
+        for _ in range(base + core.updates):
+            due_next, value_next = Signal(), Signal(signed(layer.v_width))
+            m.d.sync += [due_next.eq(due), value_next.eq(value)]
+            due, value = due_next, value_next
+            dues.append(due)
+            values.append(value)
+        update = neurons.update
+        at = Signal(range(core.update_count + 1))
+        m.d.comb += at.eq((neuron // core.lanes) * core.updates + place)
+        own = update.valid & (update.index == at)
+        m.d.comb += Assert(own == Array(dues[base - 1:])[place])
+        with m.If(own):
+            m.d.comb += Assert(Array(update.v)[neuron % core.units] == Array(values[base - 1:])[place])
+        return m
+
+
+def sharing(core, depth, *, pace=None):
+    """Of a core whose neurons only add up: no leak, no reset, one threshold, no bias."""
+    return Proof(f"Synapses and NeuronUpdate({core.layer.n_in} inputs, {core.groups} groups of {core.lanes} lanes, "
+                 f"{core.units} units, pace {core.pace})",
+                 "every lane's sum reaches its update unit once, in order, and none is overwritten when ends are a "
+                 "pace apart; a potential is written before it is read again",
+                 Sharing(core, pace=core.pace if pace is None else pace), depth)
+
+
+def proofs(program):
+    """A `Proof` for each control block of ``program``'s array, none twice.
+
+    Registers between streams and the stages of scanners have the program's own parameters. Event lists and the sharing
+    of update units are looked at in small sizes, which the solvers manage.
+    """
+    found = {}
+    for core in program.cores:
+        words = core.i_words
+        width, index_width = words.width, words.index_width
+        while width > 1:
+            chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
+            stage = scan_stage(-(-width // chunk_width), chunk_width, index_width)
+            found[stage.name] = stage
+            width, index_width = chunk_width, index_width + stage.harness.queue.block.position_width
+        for proof in (skid(words.width + words.index_width + 3), skid(index_width + 4)):
+            found[proof.name] = proof
+    small = [event_list(WordFormat(4, 2), 2, 16), sharing(_adder(2, 8, lanes=4, units=2), BOUNDED),
+             sharing(_adder(3, 5, lanes=5, units=1), BOUNDED)]
+    return [*found.values(), *small]
+
+
+#: Clock cycles of a bounded proof of update units: two time steps of the small cores, and their latency.
+BOUNDED = 24
+
+
+def _adder(n_in, n_out, *, lanes, units):
+    """A core whose neurons only add up."""
+    weights = np.array([[(7 * i + 3 * j) % 4 - 2 for i in range(n_in)] for j in range(n_out)])
+    layer = Dense("adder", weights, WeightFormat("int", 2), np.full(n_out, 3), np.zeros(n_out, int), 4, NoLeak(),
+                  "none", Spike())
+    return Core(layer, WordFormat(n_in, 1), lanes, units)

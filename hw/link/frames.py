@@ -205,6 +205,8 @@ class FrameReceiver(wiring.Component):
                 skid.i.payload.data.eq(r_port.data),
                 skid.i.payload.last.eq(asked_last),
             ]
+        gone, wanted = Signal(), Signal()  # the last byte has just been taken; and `again` then
+        m.d.sync += [gone.eq(self.o.valid & self.o.ready & self.o.payload.last), wanted.eq(self.again)]
         with m.FSM(name="reader") as reader:
             m.d.comb += self.busy.eq(begun | ~empty | ~reader.ongoing("idle"))
             with m.State("idle"):
@@ -227,9 +229,9 @@ class FrameReceiver(wiring.Component):
                     with m.If(asks_last):
                         m.next = "ends"
             with m.State("ends"):
-                with m.If(self.o.valid & self.o.ready & self.o.payload.last):
+                with m.If(gone):
                     m.next = "free"
-                    with m.If(self.again):
+                    with m.If(wanted):
                         m.next = "return"
             with m.State("return"):
                 m.d.sync += r_addr.eq(base)

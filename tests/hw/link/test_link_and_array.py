@@ -23,8 +23,7 @@ NETWORKS = [{}, {"i_width": 3, "kind": ("int", 4), "readout": "membrane"}, {"siz
             {"sizes": (64, 12, 5), "kind": ("binary", 1), "target": "ulx3s-25f"}]
 
 
-@pytest.mark.parametrize("options", NETWORKS)
-@pytest.mark.parametrize("listens", [1.0, 0.03])
+@pytest.mark.parametrize("options, listens", [(NETWORKS[0], 0.03), *((network, 1.0) for network in NETWORKS[1:])])
 def test_scores_are_those_of_the_reference(options, listens):
     program = random_program(1, **options)
     inputs = random_inputs(program, 4)

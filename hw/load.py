@@ -19,8 +19,8 @@ READ_CYCLES = 16
 class LoadSignature(wiring.Signature):
     """The bus that all memories of a program can be written and read over, byte by byte.
 
-    Only an idle array may be touched: while ``active``, no sample may be under way, nor begin. A byte is written in each
-    cycle with ``write``. To read one, hold its address, and ``read_data`` has it `READ_CYCLES` later.
+    Only an idle array may be touched: while ``active``, no sample may be under way, nor begin. A byte is written in
+    each cycle with ``write``. To read one, hold its address, and ``read_data`` has it `READ_CYCLES` later.
 
     Parameters
     ----------

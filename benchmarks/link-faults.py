@@ -50,7 +50,7 @@ class Line:
     def throw(self, burst):
         """Send ``burst`` and then a sample, and wait for its scores."""
         self.number += 1
-        which, tag = self.number % len(self.frames), self.number % 255 + 1
+        which, tag = self.number % len(self.frames), self.number % 127 + 1
         frame = self.frames[which]
         good = link.encode(bytes([frame[0], tag]) + frame[2:])
         self.model.feed(burst + good[:1])
@@ -103,10 +103,10 @@ def damage(frame, source):
 
 
 def senseless(source):
-    """A payload that comes whole and means nothing in particular."""
+    """A payload that comes whole and means nothing in particular; its tag is none of a good sample's."""
     kind = source.choice((*range(link.IDENTIFY, link.BOOTED + 1), source.randrange(256)))
     size = source.choice((0, 1, 2, 3, 6, 32, source.randrange(link.MAX_PAYLOAD - 2)))
-    return bytes([kind, source.randrange(256)]) + source.choice((bytes(size), source.randbytes(size)))
+    return bytes([kind, source.randrange(128, 256)]) + source.choice((bytes(size), source.randbytes(size)))
 
 
 def main():

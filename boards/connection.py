@@ -49,8 +49,6 @@ class Traffic:
     ----------
     sent, received : int
         bytes
-    samples : int
-        scores that came back
     resent : int
         requests that had to be sent again
     errors : dict
@@ -59,7 +57,6 @@ class Traffic:
 
     sent: int = 0
     received: int = 0
-    samples: int = 0
     resent: int = 0
     errors: collections.Counter = field(default_factory=collections.Counter)
 
@@ -144,7 +141,6 @@ class Connection:
         words = WordFormat(self.identity.inputs, self.identity.word_width, self.identity.graded)
         before = self.identity, self.loaded
         for body in self.exchange(link.sample(0, words.pack(self._checked(x))) for x in inputs):
-            self.traffic.samples += 1
             yield link.scores(body, self.identity)
         self.identify()
         self._same_as(before)

@@ -141,8 +141,8 @@ def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(flow, "place_and_route", place_and_route)
     monkeypatch.setattr(flow, "pack", lambda routed, device, bitstream, **options: bitstream.write_text("bits"))
     report = boards.build(program("icebreaker"), "icebreaker", tmp_path)
-    assert asked == [pytest.approx(value, abs=0.01) for value in (42.75, 60.75, 54.75)]
-    assert (report.target_clock, report.clock, report.baud) == (54.75, 54.9, 6_000_000)
+    assert asked == [pytest.approx(value, abs=0.01) for value in (42.75, 60.75, 48.75)]
+    assert (report.target_clock, report.clock, report.baud) == (48.75, 54.9, 12_000_000)
 
 
 def test_a_damaged_report_is_named(tmp_path):

@@ -19,10 +19,13 @@ def test_every_folder_with_modules_is_a_listed_package():
     assert found == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
-def test_configurations_are_package_data():
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]["spikeloom"]
-    shipped = {path for pattern in patterns for path in (ROOT / "sw").glob(pattern)}
-    assert shipped == {path for path in (ROOT / "sw").rglob("*") if path.suffix == ".toml"} != set()
+def test_files_beside_modules_are_package_data():
+    folders = PROJECT["tool"]["setuptools"]["package-dir"]
+    shipped = {path for name, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
+               for pattern in patterns for path in (ROOT / folders[name]).glob(pattern)}
+    there = {path for folder in folders.values() for path in (ROOT / folder).rglob("*")
+             if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert shipped == there != set()
 
 
 @pytest.mark.parametrize("folder, forbidden", [("hw", "torch"), ("sw", "amaranth")])

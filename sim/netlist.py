@@ -66,17 +66,18 @@ def synthesize(text, family, name, *, pins=True, folder="build/sim", progress=No
     return kept.read_text()
 
 
-def models(family, netlist):
-    """Verilog models of those of a family's cells that the text ``netlist`` uses: Yosys' own, and `block_ram` where it
-    has none."""
+def models(family, netlist, more=""):
+    """Verilog models of those of a family's cells that the text ``netlist`` uses: those in ``more``, Yosys' own, and
+    `block_ram` where it has none."""
     folder = _share() / family
     try:
         yosys = re.sub(r'^`include "(\w+\.vh)"', lambda found: (folder / found[1]).read_text(),
                        (folder / "cells_sim.v").read_text(), flags=re.MULTILINE)
     except OSError as error:
         raise SpikeloomError(f"{folder}: Yosys' simulation models of {family}'s cells: {error.strerror}") from None
-    own = {"ecp5": block_ram.ECP5, "gowin": block_ram.GOWIN}.get(family, "")
-    yosys = _MODULE.sub(lambda module: "" if module[1] in {name for name, _ in _modules(own)} else module[0], yosys)
+    own = {"ecp5": block_ram.ECP5, "gowin": block_ram.GOWIN}.get(family, "") + more
+    named = {name for name, _ in _modules(own)}
+    yosys = _MODULE.sub(lambda module: "" if module[1] in named else module[0], yosys)
     # Among the models of other cells there is Verilog that not every simulator takes.
     text, used = yosys + own, set(re.findall(r"\w+", netlist))
     bodies = dict(_modules(text))

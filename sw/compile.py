@@ -26,8 +26,11 @@ DEFAULT_ACTIVITY = 0.1
 #: Share of a device's logic that routing can be expected to cope with.
 USABLE_LOGIC = 0.85
 
-#: Logic around the cores: the link, the read-out and its queue.
-FIXED_LUTS = 300
+#: Logic around the cores: the link and the read-out; and what counts a layer's events and stalls.
+FIXED_LUTS, COUNTER_LUTS = 850, 50
+
+#: Block RAMs around the cores: the read-out's queue, the link's buffer, the identity.
+FIXED_BLOCKS = 3
 
 #: Logic to write and read a memory, beside what each byte of its rows takes.
 LOAD_LUTS = 30
@@ -141,8 +144,8 @@ def _slowest(chosen):
 def _search(options, target):
     """One of each layer's ``options``: those with the lowest rate that fit together, or None. Of single-port memories
     it takes as few as will do."""
-    luts = USABLE_LOGIC * target.luts - FIXED_LUTS
-    blocks = target.blocks - 1  # the read-out's queue
+    luts = USABLE_LOGIC * target.luts - FIXED_LUTS - COUNTER_LUTS * len(options)
+    blocks = target.blocks - FIXED_BLOCKS
     # For each layer and number of single-port memories, the cheapest among the fast.
     by_speed = [sorted((e for e in option if e.single_ports <= target.single_ports), key=lambda e: e.cycles)
                 for option in options]
@@ -181,8 +184,9 @@ def _combinations(cheapest, single_ports):
 def _too_large(network, target, activity, reloadable):
     """The message, with what the smallest placement there is would take, and what holds the network."""
     options = _options(network, target, activity, reloadable)
-    luts = FIXED_LUTS + sum(min(estimate.luts for estimate in option) for option in options)
-    blocks = 1 + sum(min(estimate.blocks for estimate in option if not estimate.single_ports) for option in options)
+    luts = FIXED_LUTS + sum(COUNTER_LUTS + min(estimate.luts for estimate in option) for option in options)
+    blocks = FIXED_BLOCKS + sum(min(estimate.blocks for estimate in option if not estimate.single_ports)
+                                for option in options)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
                f"{round(USABLE_LOGIC * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
     if target.single_ports:

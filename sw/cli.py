@@ -58,7 +58,10 @@ def _parser():
 
     sub = verb(_compile)
     sub.add_argument("network", type=Path)
-    sub.add_argument("--target", required=True, help="what it will run on, such as icebreaker")
+    where = sub.add_mutually_exclusive_group(required=True)
+    where.add_argument("--target", help="what it will run on, such as icebreaker")
+    where.add_argument("--like", type=Path, metavar="PROGRAM",
+                       help="make what can be loaded into a board that was built for this reloadable program")
     sub.add_argument("--activity", type=float, nargs="+", metavar="EVENTS",
                      help="events per time step of each layer's input (default: as measured in training)")
     sub.add_argument("--reloadable", action="store_true",
@@ -73,13 +76,16 @@ def _parser():
 
     sub = verb(_simulate, data=True)
     sub.add_argument("file", type=Path, metavar="PROGRAM", help="a program, or a network for reference and torch")
-    sub.add_argument("--backend", default="verilator", help="reference, torch, amaranth, verilator (default) or icarus")
+    sub.add_argument("--backend", default="verilator",
+                     help="reference, torch, amaranth, verilator (default), icarus, netlist or bitstream")
     sub.add_argument("--samples", type=int, default=20, metavar="N", help="test samples to run (default: %(default)s)")
     sub.add_argument("--inputs", type=Path, metavar="FILE",
                      help="an .npz with 'inputs' (samples, time steps, inputs) instead of the network's own test set")
     sub.add_argument("--stall", type=float, default=0.0, metavar="SHARE",
                      help="chance of each side of the array to hesitate in a clock cycle")
     sub.add_argument("--seed", type=int, default=0, help="of the hesitations")
+    sub.add_argument("--load", type=Path, metavar="PROGRAM",
+                     help="load the network of this program of the same shape first, over the array's bus")
     sub.add_argument("--work-dir", type=Path, default=Path("build/sim"), metavar="DIR",
                      help="where compiled simulators are kept (default: %(default)s)")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="keep what was seen in a simulation file")
@@ -167,9 +173,14 @@ def _compile(options):
     """Choose lanes and update units for a target, and write the memory images."""
     from .compile import compile, table
     from .network import Network
+    from .program import Program
     out = options.out or options.network.parent / "program.npz"
-    program = compile(Network.load(options.network), options.target, activity=options.activity,
-                      reloadable=options.reloadable)
+    like = options.like and Program.load(options.like)
+    program = compile(Network.load(options.network), like.target if like else options.target,
+                      activity=options.activity, placements=like and like.placements,
+                      reloadable=options.reloadable or bool(like))
+    if like:
+        like.check_same_shape(program)
     program.save(out)
     print(table(program))
     print(out)
@@ -190,11 +201,13 @@ def _simulate(options):
 
     Exits with status 1 at the first difference, which it names.
     """
+    from .program import Program
     from .sim import backend, trace
     program, network = _load_either(options.file)
-    inputs, labels = _inputs(options, network, options.file)
+    load = options.load and Program.load(options.load)
+    inputs, labels = _inputs(options, load.network if load else network, options.load or options.file)
     progress = _Progress(len(inputs))
-    result = backend.verify(program, inputs, options.backend, stall=options.stall, seed=options.seed,
+    result = backend.verify(program, inputs, options.backend, load=load, stall=options.stall, seed=options.seed,
                             folder=options.work_dir, progress=progress)
     progress.close()
     spikes = sum(int((layer != 0).sum()) for layer in result.seen.spikes)
@@ -207,7 +220,7 @@ def _simulate(options):
     print(f"{options.backend} equals the reference on {len(inputs)} samples: {updates} membrane potentials and "
           f"{spikes} spikes{cycles}{accuracy} ({result.seconds:.1f} s)")
     if options.out:
-        trace.save(options.out, program, options.backend, inputs, labels, result.seen, result.cycles)
+        trace.save(options.out, load or program, options.backend, inputs, labels, result.seen, result.cycles)
 
 
 def _build(options):

@@ -21,7 +21,7 @@ from .program import Program
 from .target import find
 
 #: Simulations on these backends show gateware; the others show what their name says.
-GATEWARE = ("amaranth", "verilator", "icarus")
+GATEWARE = ("amaranth", "verilator", "icarus", "netlist")
 
 #: Samples at a time when the reference runs the whole test set.
 BATCH = 500
@@ -107,6 +107,8 @@ class Findings:
     shape : (height, width) or None
         of the images, where each input of the network is a pixel
     missing : tuple of str
+    certificate : spikeloom.sim.prove.Certificate or None
+        what ``spikeloom prove`` showed; its absence is not told
     """
 
     network: Network
@@ -117,6 +119,7 @@ class Findings:
     test: Classified | None = None
     shape: tuple[int, int] | None = None
     missing: tuple[str, ...] = field(default=())
+    certificate: object = None
 
     @classmethod
     def gather(cls, folder, data_dir=None):
@@ -153,7 +156,8 @@ class Findings:
         except SpikeloomError as error:
             test = None
             missing.append(f"the test set: {error}")
-        return cls(network, program, simulation, build, checkpoint, test, _shape(network), tuple(missing))
+        certificate = _certificate(folder, network, program)
+        return cls(network, program, simulation, build, checkpoint, test, _shape(network), tuple(missing), certificate)
 
     # Figures ------------------------------------------------------------------------------------
 
@@ -297,6 +301,18 @@ def _build(folder, network, program):
     return build
 
 
+def _certificate(folder, network, program):
+    from .sim import prove
+    path = folder / prove.FILE
+    if not path.exists():
+        return None
+    certificate = prove.Certificate.load(path)
+    _same(path, "is of network", certificate.network, [network.digest])
+    if program is not None:
+        _same(path, "is of program", certificate.program, [program.digest])
+    return certificate
+
+
 def _checkpoint(path, network):
     from .train import load
     state = load(path)
@@ -341,8 +357,8 @@ def _microseconds(value):
 def write(findings, path):
     """Write the report as one HTML file without scripts and without anything from elsewhere."""
     parts = [_banner(findings), _headline(findings), _samples(findings), _accuracy(findings), _weights(findings),
-             _activity(findings), _resources(findings), _network(findings.network), _origin(findings),
-             _missing(findings)]
+             _activity(findings), _resources(findings), _network(findings.network), _proofs(findings),
+             _origin(findings), _missing(findings)]
     name = findings.program.target if findings.program else "no target yet"
     files.write_text(path, _PAGE.format(
         style=_STYLE, title=f"Spikeloom: {_layout(findings.network)}",
@@ -486,6 +502,20 @@ def _resources(findings):
     return _section("Resources", _table(head, rows),
                     f"<p>{said}Cycles per time step and block RAMs are the compiler's predictions "
                     "for the activity in training; a group is as many neurons as there are lanes.</p>")
+
+
+def _proofs(findings):
+    certificate = findings.certificate
+    if certificate is None:
+        return ""
+    from .sim import prove
+    rows = [(name, prove.describe(part), part.get("claim", ""), f"{part['seconds']:.1f}")
+            for name, part in certificate.parts.items()]
+    verdict = "Nothing differs and no proof fails" if certificate.good else "Something differs, or a proof fails"
+    tools = ", ".join(f"{name} {version}" for name, version in certificate.tools.items() if version != "not found")
+    return _section("Certificate", f"<p>{verdict}. Compared were {certificate.samples:,} samples, bit for bit; inputs "
+                    f"<code>{certificate.inputs[:16]}</code>, gateware <code>{certificate.gateware[:16]}</code>.</p>",
+                    _table(("part", "came to", "what is claimed", "seconds"), rows), f"<p>{escape(tools)}</p>")
 
 
 def _network(network):

@@ -9,6 +9,8 @@ import pytest
 from spikeloom import boards, tools
 from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
+from spikeloom.hw.board import BoardTop
+from spikeloom.hw.verilog import convert
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.target import TARGETS
@@ -95,8 +97,8 @@ def test_other_families(name, tmp_path):
     assert (tmp_path / report.bitstream).stat().st_size > 100_000
 
 
-def test_too_large_a_design_says_by_how_much(icebreaker, tmp_path):
-    (tmp_path / "top.v").write_text((icebreaker[1] / "top.v").read_text())
+def test_too_large_a_design_says_by_how_much(tmp_path):
+    (tmp_path / "top.v").write_text(convert(BoardTop(program("icebreaker"), clock=12_000_000, baud=1_000_000), "top"))
     netlist = flow.synthesize(tmp_path / "top.v", "ice40", tmp_path / "top.json")
     small = flow.Device("ice40", "iCE40LP384 QN32", ("--lp384", "--package", "qn32"))
     with pytest.raises(SpikeloomError, match=r"^iCE40LP384 QN32 is too small: \d+ logic cells of 384 \(\d+ too many\)"):

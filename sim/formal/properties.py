@@ -5,6 +5,7 @@ its place in the queue is counted down. When it is its turn it must come out, an
 free, what holds for the marked item holds for all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from amaranth.hdl import (
 )
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.neuron import NeuronUpdate
-from spikeloom.hw.scanner import Scanner, ScanStage
+from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.synapse import Synapses
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
@@ -44,14 +45,15 @@ class Proof:
         of the block, with its parameters
     claim : str
         what is proved, in a sentence
-    harness : Elaboratable
+    harness : function() -> Elaboratable
+        makes the block with its properties around it
     depth : int
         clock cycles that are looked at; 0 for all time
     """
 
     name: str
     claim: str
-    harness: Elaboratable
+    harness: Callable[[], Elaboratable]
     depth: int = 0
 
 
@@ -157,10 +159,10 @@ def _same(payload, nth, seen):
     return [(Value.cast(seen), Value.cast(payload))]
 
 
-def skid(width):
+def skid(width, block=Skid):
     return Proof(f"Skid({width})", "every item comes out once, unchanged and in order; what is offered stays; with the "
                  "output taken, an item comes out and room is there in every cycle",
-                 Queue(Skid(width), lambda payload: 1, _same, capacity=2, within=1))
+                 lambda: Queue(block(width), lambda payload: 1, _same, capacity=2, within=1))
 
 
 def _ones(bits):
@@ -175,46 +177,24 @@ def _nth_one(bits, nth):
     return position
 
 
-def scan_stage(chunks, chunk_width, index_width):
-    block = ScanStage(chunks, chunk_width, index_width)
-
+def scan_stage(chunks, chunk_width, index_width, block=ScanStage):
     def busy(payload):
         return Cat(payload.bits.word_select(n, chunk_width).any() for n in range(chunks))
 
     def item(payload, nth, seen):
         position = _nth_one(busy(payload), nth)
+        index = Cat(position[: (chunks - 1).bit_length()], payload.index)
         return [
             (Cat(seen.end, seen.last, seen.final), Cat(payload.end, payload.last, payload.final)),
-            (Mux(seen.end, 0, seen.index), Mux(payload.end, 0, Cat(position[: block.position_width], payload.index))),
+            (Mux(seen.end, 0, seen.index), Mux(payload.end, 0, index)),
             (Mux(seen.end, 0, seen.bits), Mux(payload.end, 0, payload.bits.word_select(position, chunk_width))),
         ]
 
     return Proof(f"ScanStage({chunks}, {chunk_width}, {index_width})",
                  "every chunk that is not zero comes out once, in order, with its place; an end passes between them",
-                 Stocked(Queue(block, lambda payload: Mux(payload.end, 1, _ones(busy(payload))), item,
-                               capacity=chunks, within=chunks, most=chunks)))
-
-
-def scanner(words):
-    block = Scanner(words)
-    stages, width = 0, words.width
-    while width > 1:
-        stages, width = stages + 1, max(1, (1 << (width - 1).bit_length()) // 4)
-
-    def item(payload, nth, seen):
-        position = _nth_one(payload.bits, nth)
-        index = Cat(position[: block.position_width], payload.index) if block.position_width else payload.index
-        return [
-            (Cat(seen.end, seen.last, seen.final), Cat(payload.end, payload.last, payload.final)),
-            (Mux(seen.end, 0, seen.index), Mux(payload.end, 0, index)),
-            (Mux(seen.end, 1, seen.bits), C(1)),
-        ]
-
-    # Each stage holds the whole of one word, or of the part of one.
-    return Proof(f"Scanner({words.size} in words of {words.width}{' graded' if words.graded else ''})",
-                 "every set bit comes out once, in order, as its index; an end passes between them",
-                 Stocked(Queue(block, lambda payload: Mux(payload.end, 1, _ones(payload.bits)), item,
-                               capacity=stages * words.width, within=max(1, words.width + stages), most=words.width)))
+                 lambda: Stocked(Queue(
+                     block(chunks, chunk_width, index_width), lambda payload: Mux(payload.end, 1, _ones(busy(payload))),
+                     item, capacity=chunks, within=chunks, most=chunks)))
 
 
 class Stocked(Elaboratable):
@@ -324,11 +304,11 @@ class Replays(Elaboratable):
         return m
 
 
-def event_list(words, groups, depth=0):
+def event_list(words, groups, depth, block=EventList):
     return Proof(f"EventList({words.count} words of {words.width} + {words.index_width} bits, {groups} groups)",
                  "each complete time step comes out once for every group, its words in order and unchanged, then an "
                  "end with its tags; with the output taken, it never pauses for more than six cycles",
-                 Replays(EventList(words, groups=groups), within=6), depth)
+                 lambda: Replays(block(words, groups=groups), within=6), depth)
 
 
 class Sharing(Elaboratable):
@@ -424,7 +404,7 @@ def sharing(core, depth, *, pace=None):
                  f"{core.units} units, pace {core.pace})",
                  "every lane's sum reaches its update unit once, in order, and none is overwritten when ends are a "
                  "pace apart; a potential is written before it is read again",
-                 Sharing(core, pace=core.pace if pace is None else pace), depth)
+                 lambda: Sharing(core, pace=core.pace if pace is None else pace), depth)
 
 
 def proofs(program):
@@ -441,7 +421,7 @@ def proofs(program):
             chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
             stage = scan_stage(-(-width // chunk_width), chunk_width, index_width)
             found[stage.name] = stage
-            width, index_width = chunk_width, index_width + stage.harness.queue.block.position_width
+            width, index_width = chunk_width, index_width + (-(-width // chunk_width) - 1).bit_length()
         for proof in (skid(words.width + words.index_width + 3), skid(index_width + 4)):
             found[proof.name] = proof
     small = [event_list(WordFormat(4, 2), 2, 16), sharing(_adder(2, 8, lanes=4, units=2), BOUNDED),

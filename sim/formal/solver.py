@@ -48,7 +48,7 @@ def prove(proof, *, timeout=600):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
-        text = verilog.convert(proof.harness, name="top", ports=[], emit_src=False)
+        text = verilog.convert(proof.harness(), name="top", ports=[], emit_src=False)
     # A proof for all time needs no depth; a bounded one ends at its own.
     options = f"mode bmc\ndepth {proof.depth}" if proof.depth else "mode prove"
     engine = "abc bmc3" if proof.depth else "abc pdr"

@@ -41,25 +41,19 @@ class Boundless(EventList):
 
 
 def test_skid():
-    proof = properties.skid(5)
-    assert holds(proof)
-    proof.harness.block = Overrun(5)
-    assert holds(proof) is False
+    assert holds(properties.skid(5))
+    assert holds(properties.skid(5, Overrun)) is False
 
 
 def test_scan_stage():
     assert holds(properties.scan_stage(3, 1, 2))
-    proof = properties.scan_stage(3, 1, 2)
-    proof.harness.queue.block = Restless(3, 1, 2)
-    assert holds(proof) is False
+    assert holds(properties.scan_stage(3, 1, 2, Restless)) is False
 
 
 def test_event_list():
     words = WordFormat(4, 2)
     assert holds(properties.event_list(words, 2, depth=14))
-    proof = properties.event_list(words, 2, depth=14)
-    proof.harness.block = Boundless(words, groups=2)
-    assert holds(proof) is False
+    assert holds(properties.event_list(words, 2, 14, Boundless)) is False
 
 
 @pytest.mark.parametrize("units, pace, too_fast", [(1, 4, 3), (2, 3, 1)])

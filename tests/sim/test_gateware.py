@@ -215,7 +215,7 @@ def test_mistakes_are_told_in_one_line():
     net, _ = EXAMPLES["ternary"]
     from spikeloom.errors import SpikeloomError
     with pytest.raises(SpikeloomError, match="^Backend must be one of reference, torch, amaranth, verilator, icarus, "
-                                             "not 'fpga'$"):
+                                             "netlist, not 'fpga'$"):
         backend.verify(net, frames(net), "fpga")
     with pytest.raises(SpikeloomError, match="^Backend amaranth simulates gateware and needs a program"):
         backend.verify(net, frames(net), "amaranth")

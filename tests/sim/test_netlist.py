@@ -129,5 +129,5 @@ def test_models_of_block_ram(family, tmp_path):
 
 def test_netlist_is_a_backend(tmp_path):
     program = tiny("tang_nano_9k")
-    result = backend.verify(program, frames(program.network, 1), "netlist", folder=tmp_path)
+    result = backend.verify(program, frames(program.network, 2), "netlist", folder=tmp_path)
     assert result.difference is None and result.cycles > 0

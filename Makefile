@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 .DELETE_ON_ERROR:
 .PHONY: demo test lint bench figures clean help
 
-demo: $(RUN)/simulation.npz $(RUN)/build/build.json  ## train, quantize, compile, simulate, build and report on digits
+demo: $(RUN)/simulation.npz $(RUN)/answers.npz  ## train, quantize, compile, simulate, build, report and classify digits
 	@$(BIN)/spikeloom report $(RUN)
 
 $(RUN)/checkpoint.pt: | $(READY)
@@ -31,6 +31,9 @@ $(RUN)/simulation.npz: $(RUN)/program.npz $(RUN)/program.v
 $(RUN)/build/build.json: $(RUN)/program.npz
 	@echo "== build: synthesis, placement, routing, bitstream"
 	@$(BIN)/spikeloom build $< --board icebreaker -o $(RUN)/build
+$(RUN)/answers.npz: $(RUN)/program.npz $(RUN)/build/build.json
+	@echo "== run: the host program, and the board's whole top level behind a pseudo-terminal"
+	@$(BIN)/spikeloom run $< --virtual --samples 100 -o $@
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest -n auto

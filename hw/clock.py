@@ -1,7 +1,7 @@
 """Clocks: what each family's phase-locked loop can make of a board's oscillator, and the primitive that makes it.
 
 An oscillator and a PLL setting have the same face: ``clock`` in MHz, and `Clocking` puts them into hardware. The ranges
-are those of the makers' data sheets.
+are those that icepll, ecppll and gowin_pll keep to, whose answers the tests compare with ours.
 """
 
 from dataclasses import dataclass

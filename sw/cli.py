@@ -144,6 +144,16 @@ def _parser():
     sub = board(_load)
     sub.add_argument("--check", action="store_true", help="only compare what the board's memories hold")
 
+    sub = verb(_prove, data=True)
+    sub.add_argument("program", type=Path)
+    sub.add_argument("--samples", type=int, default=20, metavar="N", help="test samples to run (default: %(default)s)")
+    sub.add_argument("--inputs", type=Path, metavar="FILE", help="an .npz with 'inputs' instead")
+    sub.add_argument("--timeout", type=float, default=600, metavar="SECONDS",
+                     help="for each proof (default: %(default)s)")
+    sub.add_argument("--work-dir", type=Path, default=Path("build/sim"), metavar="DIR",
+                     help="where compiled simulators are kept (default: %(default)s)")
+    sub.add_argument("-o", "--out", type=Path, metavar="DIR", help="of the certificate (default: beside the program)")
+
     sub = verb(_report, data=True)
     sub.add_argument("folder", type=Path, help="where network.npz, program.npz, simulation.npz and build/ are")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: report.html in the folder")
@@ -199,11 +209,14 @@ def _verilog(options):
 def _simulate(options):
     """Run test samples on a backend and hold every spike and membrane potential to the reference.
 
-    Exits with status 1 at the first difference, which it names.
+    A bitstream shows scores and the number of spikes of each layer; all else shows everything. Exits with status 1 at
+    the first difference, which it names.
     """
     from .program import Program
     from .sim import backend, trace
     program, network = _load_either(options.file)
+    if options.backend == "bitstream":
+        return _simulate_bitstream(options, program)
     load = options.load and Program.load(options.load)
     inputs, labels = _inputs(options, load.network if load else network, options.load or options.file)
     progress = _Progress(len(inputs))
@@ -223,12 +236,28 @@ def _simulate(options):
         trace.save(options.out, load or program, options.backend, inputs, labels, result.seen, result.cycles)
 
 
+def _simulate_bitstream(options, program):
+    from .boards import host
+    from .boards.connection import connect
+    from .program import Program
+    from .sim.bitstream import virtual_board
+    if not isinstance(program, Program):
+        raise SpikeloomError(f"{options.file}: the bitstream is that of a program, not of a network")
+    load = options.load and Program.load(options.load)
+    inputs, labels = _inputs(options, (load or program).network, options.load or options.file)
+    with (virtual_board(program, _build_folder(options.file), work=options.work_dir, progress=_say) as virtual,
+          connect(virtual.port, baud=virtual.baud, timeout=5) as board):
+        if load or not board.loaded:
+            host.load(board, load or program, built=program)
+        return _held(board, "the bitstream", load or program, inputs, labels)
+
+
 def _build(options):
     """Synthesize, place and route a bitstream for a board."""
     from .boards import build
     from .program import Program
     program = Program.load(options.program)
-    out = options.out or options.program.parent / "build"
+    out = options.out or _build_folder(options.program)
     print(build(program, options.board or program.target, out, seed=options.seed, clock=options.clock,
                 baud=options.baud, transport=options.link, boot=options.start, spi_pins=options.spi_pins,
                 progress=_say))
@@ -294,14 +323,19 @@ def _verify(options):
 
     Exits with status 1 at the first difference, which it names.
     """
-    from .boards import host
     from .program import Program
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, what, _):
-        progress = _Progress(len(inputs))
-        result = host.verify(board, program, inputs, progress)
-        progress.close()
+        return _held(board, what, program, inputs, labels)
+
+
+def _held(board, what, program, inputs, labels):
+    """Verify ``board``, which is called ``what``, and say what came of it; the exit status."""
+    from .boards import host
+    progress = _Progress(len(inputs))
+    result = host.verify(board, program, inputs, progress)
+    progress.close()
     if result.difference is not None:
         print(f"{what} differs from the reference: {result.difference}", file=sys.stderr)
         return 1
@@ -334,6 +368,24 @@ def _load(options):
             return bool(wrong)
         host.load(board, program, built=built)
         print(f"{what} holds network {program.network.digest[:16]}")
+
+
+def _prove(options):
+    """Show all that can be shown about a program, from proofs to its bitstream, and write the certificate.
+
+    What an interrupted run had finished is kept. Exits with status 1 where anything differs or fails.
+    """
+    from .boards.build import REPORT
+    from .program import Program
+    from .sim.prove import FILE, prove
+    program = Program.load(options.program)
+    inputs, _ = _inputs(options, program.network, options.program)
+    out, build = options.out or options.program.parent, _build_folder(options.program)
+    certificate = prove(program, inputs, out, build=build if (build / REPORT).exists() else None,
+                        work=options.work_dir, timeout=options.timeout, progress=_say)
+    print(certificate)
+    print(out / FILE)
+    return 0 if certificate.good else 1
 
 
 def _report(options):
@@ -420,6 +472,11 @@ def _describe_network(network):
 # Helpers ---------------------------------------------------------------------------------------
 
 
+def _build_folder(program):
+    """Where `build` puts what it makes of the program file."""
+    return program.parent / "build"
+
+
 def _say(text):
     print(text, file=sys.stderr)
 
@@ -466,7 +523,7 @@ def _board(options, program):
     from .boards import host
     from .boards.build import REPORT, BuildReport
     from .boards.connection import connect
-    folder = options.program.parent / "build"
+    folder = _build_folder(options.program)
     report = BuildReport.load(folder) if (folder / REPORT).exists() else None
     baud = options.baud or (report and report.baud)
     if options.virtual is None:

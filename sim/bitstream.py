@@ -41,6 +41,8 @@ def sources(folder):
     text = re.sub(r"^module top \((.*)\);$", lambda found: "module top ({});\n{}".format(
         ", ".join(re.findall(r"\w+ (\w+)", found[1])), "".join(f"{port};\n" for port in found[1].split(", "))),
         text, count=1, flags=re.MULTILINE)
+    # icebox_vlog does not follow the wire from the PLL to the pad beside it, where the clock comes in.
+    text = re.sub(r"\.PACKAGEPIN\(\w+\)", ".PACKAGEPIN(clk)", text)
     return {"top.v": text, "cells.v": netlist.models("ice40", text, _PLL)}
 
 

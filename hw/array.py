@@ -23,6 +23,8 @@ class Array(wiring.Component):
     program : spikeloom.program.Program
     counter_width : int
         bits of each counter, which wrap; 0 leaves the counters out
+    tells : bool
+        add ports for who counts himself
     observe : bool
         add ports that show every neuron update
 
@@ -34,19 +36,22 @@ class Array(wiring.Component):
         the scores of each sample
     cycles : Out(counter_width)
         clock cycles since reset
-    finished : Out(1), beside counters
-        high for one cycle for each sample, whose scores are then all on their way to ``o``
     events, stalls : Out(counter_width), one for each layer
         input events; cycles in which the layer waited for its update units or for the layer behind it
+    finished : Out(1), where it tells
+        high for one cycle for each sample, whose scores are then all on their way to ``o``
+    event, stalled : Out(1), one for each layer, where it tells
+        of what the counters count, one more
     update_N : Out, where observed, for each layer N from 0 on
         ``valid``, ``last_word``, ``z`` and ``v`` of the layer's `UpdateSignature`
     load : In(LoadSignature(program))
         where the program is reloadable
     """
 
-    def __init__(self, program, *, counter_width=24, observe=False):
+    def __init__(self, program, *, counter_width=24, tells=False, observe=False):
         self.program = program
         self.counter_width = counter_width
+        self.tells = tells
         self.observe = observe
         cores = program.cores
         self.cores = [LayerCore(core) for core in cores]
@@ -57,10 +62,14 @@ class Array(wiring.Component):
             "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),
             **({
                 "cycles": Out(counter_width),
-                "finished": Out(1),
                 "events": Out(counter_width).array(len(cores)),
                 "stalls": Out(counter_width).array(len(cores)),
             } if counter_width else {}),
+            **({
+                "finished": Out(1),
+                "event": Out(1).array(len(cores)),
+                "stalled": Out(1).array(len(cores)),
+            } if tells else {}),
             **({"load": In(LoadSignature(program))} if program.reloadable else {}),
             **({f"update_{number}": Out(_observation(core)) for number, core in enumerate(cores)} if observe else {}),
         })
@@ -95,10 +104,13 @@ class Array(wiring.Component):
                 connect(m, port, memory)
 
         if self.counter_width:
-            m.d.comb += self.finished.eq(self.readout.finished)
             m.d.sync += self.cycles.eq(self.cycles + 1)
             for core, events, stalls in zip(self.cores, self.events, self.stalls, strict=True):
                 m.d.sync += [events.eq(events + core.event), stalls.eq(stalls + core.stalled)]
+        if self.tells:
+            m.d.comb += self.finished.eq(self.readout.finished)
+            for core, event, stalled in zip(self.cores, self.event, self.stalled, strict=True):
+                m.d.comb += [event.eq(core.event), stalled.eq(core.stalled)]
         if self.observe:
             for number, core in enumerate(self.cores):
                 shown = getattr(self, f"update_{number}")

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 from spikeloom.errors import SpikeloomError
-from spikeloom.link import Counters, Identity
+from spikeloom.link import Identity
 
 from .array import Array
 from .link import Link
@@ -80,11 +80,11 @@ class Top(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.link = link = self.link
-        m.submodules.array = array = Array(self.program, counter_width=Counters.LAYER)
+        m.submodules.array = array = Array(self.program, counter_width=0, tells=True)
         connect(m, link.words, array.i)
         connect(m, array.o, link.results)
         m.d.comb += link.finished.eq(array.finished)
-        for ours, theirs in ((link.events, array.events), (link.stalls, array.stalls)):
+        for ours, theirs in ((link.event, array.event), (link.stalled, array.stalled)):
             m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
         if self.program.reloadable:
             connect(m, link.load, array.load)

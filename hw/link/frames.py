@@ -25,6 +25,12 @@ def crc_unit(m, start):
     return unit
 
 
+def next_or(value, loads, other):
+    """``value`` and one, or ``other`` when it ``loads``, in one LUT per bit where LUTs have a carry: what the adder
+    adds when its sum is not wanted is free, and so ``loads`` takes no input of its own."""
+    return Mux(loads, other, value - (~loads).replicate(len(value)))
+
+
 class Byte(data.StructLayout):
     """One byte of a frame.
 
@@ -99,7 +105,8 @@ class FrameReceiver(wiring.Component):
         # Write side.
         byte = Signal(8, reset_less=True)
         left = Signal(range(9))  # bits of the byte that the CRC has not seen
-        length = Signal(range(-CRC_BYTES, link.MAX_PAYLOAD + 1), init=-CRC_BYTES)  # bytes of payload so far
+        length = Signal(range(-CRC_BYTES, link.MAX_PAYLOAD + 2), init=-CRC_BYTES)  # bytes of payload so far
+        outside = length[2:8].all()  # as it begins, and beyond the most that there can be
         escaped, bad = Signal(), Signal()
         marked = Signal()  # the newest frame in the buffer is a damaged one
         begun = escaped | bad | (length != -CRC_BYTES)
@@ -109,16 +116,12 @@ class FrameReceiver(wiring.Component):
         m.d.comb += [
             w_port.en.eq(w_byte | w_length),
             w_port.addr.eq(tail),
-            w_port.data.eq(Mux(w_length, Mux(bad, 0, length[:8]), byte)),
+            w_port.data.eq(Mux(w_length, length[:8], byte)),
             check.data.eq(byte[0]),
         ]
-
-        # One adder moves `tail`, so it has to walk.
-        walks, walks_back, to_head = Signal(), Signal(), Signal()
-        with m.If(to_head):
-            m.d.sync += tail.eq(head)
-        with m.Elif(walks | walks_back):
-            m.d.sync += tail.eq(tail + Cat(1, walks_back.replicate(len(tail) - 1)))
+        walks, to_head = Signal(), Signal()
+        with m.If(walks | to_head):
+            m.d.sync += tail.eq(next_or(tail, to_head, head))
         with m.FSM(name="writer"):
             with m.State("take"):
                 m.d.comb += self.i.ready.eq(~full)
@@ -131,11 +134,13 @@ class FrameReceiver(wiring.Component):
                 with m.If(byte == link.END):
                     with m.If(begun):
                         m.next = "judge"
-                        m.d.sync += bad.eq(bad | escaped | ~matches | length[-1] | ~length[1:-1].any())
+                        m.d.sync += bad.eq(bad | escaped | ~matches | outside | ~length[1:8].any())
                 with m.Elif(escaped):
                     m.next = "keep"
-                    m.d.sync += byte.eq(Mux(byte == link.ESCAPED_END, link.END, link.ESCAPE))
-                    with m.If((byte != link.ESCAPED_END) & (byte != link.ESCAPED_ESCAPE)):
+                    # What both may become differs from them in few bits.
+                    m.d.sync += [byte[at].eq(byte[0]) if link.ESCAPE >> at & 1 else byte[at].eq(0)
+                                 for at in range(1, 5)]
+                    with m.If(byte[1:] != link.ESCAPED_END >> 1):
                         m.d.sync += bad.eq(1)
                 with m.Elif(byte == link.ESCAPE):
                     m.d.sync += escaped.eq(1)
@@ -144,7 +149,7 @@ class FrameReceiver(wiring.Component):
             with m.State("keep"):
                 m.d.sync += left.eq(8)
                 m.next = "crc"
-                with m.If(length == link.MAX_PAYLOAD):
+                with m.If(outside & ~length[-1]):
                     m.d.sync += bad.eq(1)
                 with m.Elif(~bad):
                     m.d.comb += [w_byte.eq(1), walks.eq(1)]
@@ -157,71 +162,51 @@ class FrameReceiver(wiring.Component):
             with m.State("settle"):
                 m.next = "take"
             with m.State("judge"):
-                m.d.comb += [self.damaged.eq(bad), to_head.eq(bad)]
-                m.d.sync += [left.eq(CRC_BYTES), marked.eq(bad)]
-                m.next = "trim"
+                m.d.comb += [self.damaged.eq(bad), to_head.eq(1)]
+                m.d.sync += marked.eq(bad)
+                m.next = "store"
                 with m.If(bad):
-                    m.next = "mark"
+                    m.d.sync += length.eq(0)
                     with m.If(marked & ~empty):
                         m.next = "begin"
-            with m.State("trim"):  # what came last was the CRC, which nobody reads
-                m.d.comb += walks_back.eq(1)
-                m.d.sync += left.eq(left - 1)
-                with m.If(left == 1):
-                    m.next = "swap"
-            with m.State("swap"):
+            with m.State("store"):  # what came last was the CRC, which nobody reads
+                m.d.comb += w_length.eq(1)
+                m.d.sync += head.eq((Cat(1, head) + Cat(1, length[:8]))[1:])
+                m.next = "follow"
+            with m.State("follow"):
                 m.d.comb += to_head.eq(1)
-                m.d.sync += head.eq(tail)
-                m.next = "whole"
-            with m.State("whole"):
-                m.d.comb += [w_length.eq(1), to_head.eq(1)]
-                m.next = "begin"
-            with m.State("mark"):
-                m.d.comb += [w_length.eq(1), walks.eq(1)]
-                m.next = "adopt"
-            with m.State("adopt"):
-                m.d.sync += head.eq(tail)
                 m.next = "begin"
             with m.State("begin"):
                 m.next = "settle"
                 m.d.comb += [walks.eq(1), starts.eq(1)]
                 m.d.sync += [length.eq(-CRC_BYTES), bad.eq(0)]
 
-        # Read side: a byte is asked of the memory, and a cycle later goes into a register.
+        # Read side: between frames, `r_addr` is `base`.
         r_addr = Signal(range(self.depth))
         end = Signal(range(self.depth))  # address of the frame's last byte
         offset = Signal(range(EVENTS_OFFSET + 2))
-        asks, asks_last = Signal(), Signal()
-        asked, asked_last = Signal(), Signal()
+        asks, asks_last, returns = Signal(), Signal(), Signal()
         m.submodules.skid = skid = Skid(Byte())
         connect(m, skid.o, wiring.flipped(self.o))
         moves = skid.i.ready
-        m.d.comb += [r_port.addr.eq(r_addr), r_port.en.eq(moves)]
+        m.d.comb += [r_port.addr.eq(r_addr), r_port.en.eq(moves), skid.i.payload.data.eq(r_port.data)]
         with m.If(moves):
-            m.d.sync += [
-                asked.eq(asks),
-                asked_last.eq(asks_last),
-                skid.i.valid.eq(asked),
-                skid.i.payload.data.eq(r_port.data),
-                skid.i.payload.last.eq(asked_last),
-            ]
+            m.d.sync += [skid.i.valid.eq(asks), skid.i.payload.last.eq(asks_last)]
+        with m.If((asks & moves) | returns):
+            m.d.sync += r_addr.eq(next_or(r_addr, returns, base))
         gone, wanted = Signal(), Signal()  # the last byte has just been taken; and `again` then
         m.d.sync += [gone.eq(self.o.valid & self.o.ready & self.o.payload.last), wanted.eq(self.again)]
         with m.FSM(name="reader") as reader:
             m.d.comb += self.busy.eq(begun | ~empty | ~reader.ongoing("idle"))
             with m.State("idle"):
-                m.d.sync += r_addr.eq(base)
                 with m.If(~empty):
                     m.next = "length"
             with m.State("length"):
-                m.next = "wait"
-            with m.State("wait"):
                 m.d.sync += [end.eq(base + r_port.data), offset.eq(0)]
                 m.next = "read"
             with m.State("read"):
                 m.d.comb += [asks.eq(1), asks_last.eq(r_addr == end)]
                 with m.If(moves):
-                    m.d.sync += r_addr.eq(r_addr + 1)
                     with m.If(offset != EVENTS_OFFSET + 1):
                         m.d.sync += offset.eq(offset + 1)
                     with m.If(offset == EVENTS_OFFSET):
@@ -234,14 +219,12 @@ class FrameReceiver(wiring.Component):
                     with m.If(wanted):
                         m.next = "return"
             with m.State("return"):
-                m.d.sync += r_addr.eq(base)
+                m.d.comb += returns.eq(1)
                 m.next = "read"
             with m.State("free"):
                 m.d.sync += base.eq(r_addr)
-                m.next = "left"
-            with m.State("left"):  # until `empty` knows
                 m.next = "settle"
-            with m.State("settle"):
+            with m.State("settle"):  # until `empty` knows
                 m.next = "idle"
         return m
 

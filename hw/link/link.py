@@ -8,9 +8,9 @@ from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.readout import Result
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.storage import delayed
-from spikeloom.link import Counters
 from spikeloom.target import find
 
+from .facts import Facts
 from .frames import FrameReceiver, FrameTransmitter
 from .replies import Replies, Ticket
 from .requests import Requests
@@ -40,8 +40,8 @@ class Link(wiring.Component):
         of the array
     finished : In(1)
         high for one cycle when the array has a sample's scores
-    events, stalls : In(24), one for each layer
-        the array's counters
+    event, stalled : In(1), one for each layer
+        of the array, to be counted
     load : Out(LoadSignature(program))
         of the array, if the program is reloadable
     winner : Out(unsigned)
@@ -56,17 +56,17 @@ class Link(wiring.Component):
 
     def __init__(self, program, identity):
         self.program = program
-        self.identity = identity
         layers = len(program.network.layers)
-        self.replies = Replies(program, identity)
+        self.facts = Facts(identity)
+        self.replies = Replies(program, self.facts)
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
             "results": In(stream.Signature(Result(program.score_width, program.network.n_out))),
             "finished": In(1),
-            "events": In(Counters.LAYER).array(layers),
-            "stalls": In(Counters.LAYER).array(layers),
+            "event": In(1).array(layers),
+            "stalled": In(1).array(layers),
             "winner": Out(self.replies.winner.shape()),
             "loaded": Out(1),
             "booted": Out(1),
@@ -79,6 +79,7 @@ class Link(wiring.Component):
         m.submodules.receiver = receiver = FrameReceiver(find(self.program.target).buffer)
         m.submodules.requests = requests = Requests(self.program)
         m.submodules.tickets = tickets = Skid(Ticket())
+        m.submodules.facts = facts = self.facts
         m.submodules.replies = replies = self.replies
         m.submodules.transmitter = transmitter = FrameTransmitter()
         connect(m, wiring.flipped(self.i), receiver.i)
@@ -103,21 +104,23 @@ class Link(wiring.Component):
         ]
         m.d.comb += replies.ready.eq(ready != 0)
 
-        busy, damaged = Signal(Counters.BUSY), Signal(Counters.DAMAGED)
-        m.d.sync += [
-            busy.eq(busy + delayed(m, requests.playing | (computing != 0), reset_less=False)),
-            damaged.eq(damaged + delayed(m, receiver.damaged, reset_less=False)),
-        ]
+        counted = [requests.playing | (computing != 0), receiver.damaged]
+        for layer in zip(self.event, self.stalled, strict=True):
+            counted += layer
         m.d.comb += [
             receiver.again.eq(requests.again),
-            requests.pending.eq(tickets.o.valid),
+            [count.eq(delayed(m, value, reset_less=False))
+             for count, value in zip(facts.counts, counted, strict=True)],
+            facts.asked.eq(requests.settles & ~tickets.o.valid),
+            requests.pending.eq(~facts.fresh),
             replies.loaded.eq(requests.loaded),
             replies.crc.eq(requests.crc),
-            replies.digest_write.eq(requests.digest_write),
-            replies.digest_byte.eq(requests.digest_byte),
-            replies.digest_data.eq(requests.digest_data),
-            replies.counters.eq(Cat(busy, damaged, *(
-                Cat(*layer) for layer in zip(self.events, self.stalls, strict=True)))),
+            facts.address.eq(replies.address),
+            facts.reads.eq(replies.reads),
+            replies.data.eq(facts.data),
+            facts.digest_write.eq(requests.digest_write),
+            facts.digest_byte.eq(requests.digest_byte),
+            facts.digest_data.eq(requests.digest_data),
             self.winner.eq(replies.winner),
             self.loaded.eq(requests.loaded),
             self.booted.eq(requests.booted),

@@ -1,7 +1,7 @@
 """What a board says: the scores of each sample, and the answer to every other request."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom import link
 from spikeloom.hw.readout import Result
@@ -50,7 +50,8 @@ class Replies(wiring.Component):
     Parameters
     ----------
     program : spikeloom.program.Program
-    identity : spikeloom.link.Identity
+    facts : spikeloom.hw.link.facts.Facts
+        where identity and counters are read
 
     Members
     -------
@@ -67,20 +68,17 @@ class Replies(wiring.Component):
         the last byte of a reply has not been taken
     loaded : In(1)
         for the identity
-    counters : In(8 * bytes of them)
-        in the order of ``docs/link.md``; they must stand still while an answer to `COUNTERS` is under way
+    address : Out(unsigned), reads : Out(1), data : In(8)
+        of the facts
     crc : In(32)
         for the answer to `CHECK`
-    digest_write : In(1), digest_byte : In(unsigned(5)), digest_data : In(8)
-        replaces a byte of the network's digest; not while an answer is under way
     winner : Out(unsigned)
         that of the last sample which was not given up
     """
 
-    def __init__(self, program, identity):
+    def __init__(self, program, facts):
         self.program = program
-        self.identity = identity
-        self.layers = len(program.network.layers)
+        self.facts = facts
         result = Result(program.score_width, program.network.n_out)
         super().__init__({
             "ready": In(1),
@@ -90,59 +88,61 @@ class Replies(wiring.Component):
             "o": Out(stream.Signature(Byte())),
             "busy": Out(1),
             "loaded": In(1),
-            "counters": In(8 * (6 + 6 * self.layers)),
+            "address": Out(facts.address.shape()),
+            "reads": Out(1),
+            "data": In(8),
             "crc": In(32),
-            "digest_write": In(1),
-            "digest_byte": In(5),
-            "digest_data": In(8),
             "winner": Out(len(Value.cast(Signal(result).winner))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        content = self.identity.pack()
-        m.submodules.identity = identity = memory.Memory(shape=8, depth=len(content), init=content,
-                                                         attrs={"no_rw_check": 1, "ram_style": "block"})
-        digest, port = identity.write_port(), identity.read_port()
-        m.d.comb += [
-            digest.en.eq(self.digest_write),
-            digest.addr.eq(Cat(self.digest_byte, C(self.identity.NETWORK >> 5, 2))),
-            digest.data.eq(self.digest_data),
-        ]
-
         answer, result = self.answers.payload, self.results.payload
         scores, winner = Signal(), Signal()  # what the reply is about; the winner follows the scores
-        n = Signal(range(max(len(content), len(self.counters) // 8) + 1))  # byte of the body, score or winner
-        score_bytes = self.identity.score_bytes
+        is_error = answer.code != 0
+        score_bytes = -(-self.program.score_width // 8)
         score = Signal(signed(8 * score_bytes))
-        m.d.comb += [score.eq(result.score), port.addr.eq(n)]
+        m.d.comb += score.eq(result.score)
 
-        # The body: its byte number n, and the number of the last.
-        body, end = Signal(8), Signal.like(n)
+        # All bodies, the facts among them, are counted up to an address whose lowest bits are ones.
+        n = self.address
+        ends = n[:-1].all()
+        begin, body, empty = Signal.like(n), Signal(8), Signal()
 
-        def holds(value):
-            value = Value.cast(value)
-            count = -(-len(value) // 8)
-            return [body.eq(value.word_select(n[:(count - 1).bit_length()], 8) if count > 1 else value),
-                    end.eq(count - 1)]
+        def holds(value, size):
+            """The body is ``value``, filled up in front to a power of two of bytes."""
+            count = 1 << (size - 1).bit_length()
+            value = Cat(C(0, 8 * (count - size)), value)
+            return [body.eq(value.word_select(n[:(count - 1).bit_length()], 8) if count > 1 else value)]
 
-        empty = Signal()
         with m.If(scores & winner):
-            m.d.comb += holds(Cat(result.winner, C(0, 32 - len(result.winner))))
+            m.d.comb += holds(Cat(result.winner, C(0, 32 - len(result.winner))), 4)
         with m.Elif(scores):
-            m.d.comb += holds(score.as_unsigned())
-        with m.Elif(answer.code != 0):
-            m.d.comb += holds(answer.code)
+            m.d.comb += holds(score.as_unsigned(), score_bytes)
+        with m.Elif(is_error):
+            m.d.comb += body.eq(answer.code)
         with m.Else():
             with m.Switch(answer.type):
-                with m.Case(link.IDENTIFY):
-                    m.d.comb += [body.eq(Mux(n == len(content), self.loaded, port.data)), end.eq(len(content))]
-                with m.Case(link.EVENTS):
-                    m.d.comb += holds(answer.chunk)
-                with m.Case(link.COUNTERS):
-                    m.d.comb += holds(self.counters)
+                with m.Case(link.IDENTIFY, link.COUNTERS):
+                    m.d.comb += body.eq(self.data | (self.loaded & ends & ~n[-1]))
                 with m.Case(link.CHECK):
-                    m.d.comb += holds(self.crc)
+                    m.d.comb += holds(self.crc, 4)
+                with m.Default():
+                    m.d.comb += body.eq(answer.chunk)
+
+        m.d.comb += begin.eq(-1)
+        with m.If(scores):
+            m.d.comb += begin.eq(Mux(winner, -4, -score_bytes))
+        with m.Elif(~is_error):
+            with m.Switch(answer.type):
+                with m.Case(link.IDENTIFY):
+                    m.d.comb += begin.eq(self.facts.identity_at)
+                with m.Case(link.COUNTERS):
+                    m.d.comb += begin.eq(self.facts.counters_at)
+                with m.Case(link.CHECK):
+                    m.d.comb += begin.eq(-4)
+                with m.Case(link.EVENTS):
+                    pass
                 with m.Default():
                     m.d.comb += empty.eq(1)
 
@@ -152,7 +152,7 @@ class Replies(wiring.Component):
         m.d.comb += self.busy.eq(o.valid)
         with m.FSM():
             with m.State("idle"):
-                m.d.sync += [n.eq(0), winner.eq(0), scores.eq(0)]
+                m.d.sync += [winner.eq(0), scores.eq(0)]
                 with m.If(self.ready & self.tickets.valid):
                     m.d.sync += scores.eq(1)
                     m.next = "type"
@@ -162,10 +162,12 @@ class Replies(wiring.Component):
                     m.next = "type"
             with m.State("type"):
                 with m.If(~o.valid):
-                    m.d.sync += [o.valid.eq(1), o.payload.last.eq(0), o.payload.data.eq(answer.type | link.REPLY)]
-                    with m.If(scores):
-                        m.d.sync += o.payload.data.eq(link.FINISH | link.REPLY)
-                    with m.Elif(answer.code != 0):
+                    m.d.sync += [
+                        o.valid.eq(1),
+                        o.payload.last.eq(0),
+                        o.payload.data.eq(Mux(scores, link.FINISH, answer.type) | link.REPLY),
+                    ]
+                    with m.If(~scores & is_error):
                         m.d.sync += o.payload.data.eq(link.ERROR)
                     m.next = "tag"
             with m.State("tag"):
@@ -175,26 +177,29 @@ class Replies(wiring.Component):
                         o.payload.last.eq(empty),
                         o.payload.data.eq(Mux(scores, self.tickets.payload.tag, answer.tag)),
                     ]
-                    m.next = "score"
+                    m.next = "begin"
                     with m.If(empty):
                         m.next = "done"
+            with m.State("begin"):
+                m.d.sync += n.eq(begin)
+                m.next = "score"
             with m.State("score"):
-                with m.If(~scores | self.results.valid):
+                with m.If(~o.valid & (~scores | self.results.valid)):
+                    m.d.comb += self.reads.eq(~scores)
                     m.next = "body"
             with m.State("body"):
-                with m.If(~o.valid):
-                    m.d.sync += [
-                        o.valid.eq(1),
-                        o.payload.data.eq(body),
-                        o.payload.last.eq((n == end) & (~scores | winner)),
-                        at_end.eq(n == end),
-                        n.eq(n + 1),
-                    ]
-                    m.next = "after"
+                m.d.sync += [
+                    o.valid.eq(1),
+                    o.payload.data.eq(body),
+                    o.payload.last.eq(ends & (~scores | winner)),
+                    at_end.eq(ends),
+                    n.eq(n + 1),
+                ]
+                m.next = "after"
             with m.State("after"):
-                m.next = "score"  # a cycle later the memory has the next byte
+                m.next = "score"
                 with m.If(at_end):
-                    m.d.sync += n.eq(0)
+                    m.next = "begin"
                     with m.If(scores & ~winner):
                         m.d.sync += winner.eq(result.last)
                         m.d.comb += self.results.ready.eq(~result.last)

@@ -38,8 +38,8 @@ class Requests(wiring.Component):
         into the array
     tickets : Out(stream of Ticket)
         one for each sample the array has been given whole
-    pending : In(1)
-        a ticket is somewhere on its way
+    settles : Out(1), pending : In(1)
+        nothing more is done until the samples before have been answered; not all of them have
     answers : Out(stream of Answer)
     playing : Out(1)
         a sample's events are being taken
@@ -63,6 +63,7 @@ class Requests(wiring.Component):
             "again": Out(1),
             "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
             "tickets": Out(stream.Signature(Ticket())),
+            "settles": Out(1),
             "pending": In(1),
             "answers": Out(stream.Signature(Answer())),
             "playing": Out(1),
@@ -220,6 +221,7 @@ class Requests(wiring.Component):
                     m.next = "reply"
 
             with m.State("settle"):
+                m.d.comb += self.settles.eq(1)
                 with m.If(~self.pending):
                     m.next = "drain"
                     with m.If(~refused):

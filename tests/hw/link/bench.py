@@ -24,7 +24,7 @@ class Linked(wiring.Component):
         self.program = program
         self.identity = link.Identity.of(program, clock=10_000_000, baud=1_000_000)
         self.link = Link(program, self.identity)
-        self.array = Array(program, counter_width=link.Counters.LAYER)
+        self.array = Array(program, counter_width=0, tells=True)
         super().__init__()
 
     def elaborate(self, platform):
@@ -35,7 +35,7 @@ class Linked(wiring.Component):
         connect(m, self.link.words, self.array.i)
         connect(m, self.array.o, self.link.results)
         m.d.comb += self.link.finished.eq(self.array.finished)
-        for ours, theirs in ((self.link.events, self.array.events), (self.link.stalls, self.array.stalls)):
+        for ours, theirs in ((self.link.event, self.array.event), (self.link.stalled, self.array.stalled)):
             m.d.comb += [one.eq(other) for one, other in zip(ours, theirs, strict=True)]
         if self.program.reloadable:
             connect(m, self.link.load, self.array.load)

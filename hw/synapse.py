@@ -93,7 +93,6 @@ class Synapses(wiring.Component):
             answer(m, load, codes)
         tags = delayed(m, tags, 2 + core.memory_registers, reset_less=False)
         add = tags[0]
-        tags = delayed(m, tags, reset_less=False)
 
         operands = []
         for lane in range(core.lanes):
@@ -109,6 +108,11 @@ class Synapses(wiring.Component):
                 m.d.sync += operand.eq(weight << shift)
                 operands[lane] = operand
 
+        # What a reset finds on the way to the accumulators ends there.
+        clear = Signal(reset_less=True)
+        found = [delayed(m, ResetSignal(), cycles) for cycles in range(1 + core.i_words.graded)]
+        m.d.sync += clear.eq(Cat(tags[1], *found).any())
+        tags = delayed(m, tags, reset_less=False)
         end = tags[1]
         m.d.comb += [self.start.eq(end), self.last.eq(tags[2]), self.final.eq(tags[3])]
         sums = []
@@ -116,7 +120,7 @@ class Synapses(wiring.Component):
         for lane, operand in enumerate(operands):
             accumulator = Signal(shape, name=f"accumulator_{lane}", reset_less=True)
             m.d.sync += accumulator.eq(accumulator + operand)
-            with m.If(end):
+            with m.If(clear):
                 m.d.sync += accumulator.eq(0)
             sums.append((accumulator, Signal(shape, name=f"sum_{lane}", reset_less=True)))
         for lane, (accumulator, register) in enumerate(sums):

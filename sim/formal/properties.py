@@ -19,7 +19,6 @@ from amaranth.hdl import (
     Instance,
     Module,
     Mux,
-    ResetSignal,
     Signal,
     Value,
     signed,
@@ -328,7 +327,6 @@ class Sharing(Elaboratable):
         core, layer = self.core, self.core.layer
         m.submodules.synapses, m.submodules.neurons = synapses, neurons = self.synapses, self.neurons
         visit = synapses.visit
-        m.d.comb += Assume(~ResetSignal())
         m.d.comb += [
             Value.cast(visit).eq(_any(m, len(Value.cast(visit)))),
             synapses.visit_valid.eq(_any(m, 1)),

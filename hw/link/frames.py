@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 from spikeloom import link
 from spikeloom.hw.skid import Skid
 
-__all__ = ["FrameReceiver", "FrameTransmitter", "crc_unit"]
+__all__ = ["FrameReceiver", "FrameTransmitter", "crc_unit", "step_or"]
 
 #: Bytes of a payload's CRC.
 CRC_BYTES = 4
@@ -25,10 +25,11 @@ def crc_unit(m, start):
     return unit
 
 
-def next_or(value, loads, other):
-    """``value`` and one, or ``other`` when it ``loads``, in one LUT per bit where LUTs have a carry: what the adder
-    adds when its sum is not wanted is free, and so ``loads`` takes no input of its own."""
-    return Mux(loads, other, value - (~loads).replicate(len(value)))
+def step_or(value, step, loads, other):
+    """``value`` and a ``step`` of 1 or -1, or ``other`` when it ``loads``, in one LUT per bit where LUTs have a carry:
+    what the adder adds when its sum is not wanted is free, and so ``loads`` takes no input of its own."""
+    held = (~loads).replicate(len(value))
+    return Mux(loads, other, value - held if step == 1 else value + held)
 
 
 class Byte(data.StructLayout):
@@ -121,7 +122,7 @@ class FrameReceiver(wiring.Component):
         ]
         walks, to_head = Signal(), Signal()
         with m.If(walks | to_head):
-            m.d.sync += tail.eq(next_or(tail, to_head, head))
+            m.d.sync += tail.eq(step_or(tail, 1, to_head, head))
         with m.FSM(name="writer"):
             with m.State("take"):
                 m.d.comb += self.i.ready.eq(~full)
@@ -193,7 +194,7 @@ class FrameReceiver(wiring.Component):
         with m.If(moves):
             m.d.sync += [skid.i.valid.eq(asks), skid.i.payload.last.eq(asks_last)]
         with m.If((asks & moves) | returns):
-            m.d.sync += r_addr.eq(next_or(r_addr, returns, base))
+            m.d.sync += r_addr.eq(step_or(r_addr, 1, returns, base))
         gone, wanted = Signal(), Signal()  # the last byte has just been taken; and `again` then
         m.d.sync += [gone.eq(self.o.valid & self.o.ready & self.o.payload.last), wanted.eq(self.again)]
         with m.FSM(name="reader") as reader:

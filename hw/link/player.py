@@ -23,14 +23,14 @@ class EventPlayer(wiring.Component):
     Members
     -------
     begin : In(1)
-        a sample begins; between samples
+        no sample is being played, and the next one to come begins anew
     i : In(stream of unsigned(8))
     final : In(1)
         the sample ends with the byte at ``i``
     ended : Out(1)
         that byte did end a time step, and the sample only needs to be closed
     bad : Out(1)
-        a byte made no sense; stays until ``begin``
+        a byte made no sense
     close : In(1)
         end time step and sample, with no further spike
     closed : Out(1)
@@ -55,56 +55,47 @@ class EventPlayer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         words, byte = self.words, self.i.payload
-        # Words of the time step still to come, less one: the sign bit says "none left", and a run of zeros that goes
-        # beyond the last word leaves less than -1.
-        left = Signal(range(-256, words.count))
-        steps = Signal(range(self.time_steps))  # time steps still to come, less one
+        # The next word's index less the count of words: negative while words are to come, and more than zero after a
+        # run of zeros that goes beyond the last. Both registers begin with what they are set to later.
+        at = Signal(range(-words.count, 256), init=-words.count)
+        steps = Signal(range(self.time_steps), init=self.time_steps - 1)  # time steps still to come, less one
+        full = ~at[-1]
         zero = Signal()  # the byte before this was zero, and its partner is this one
         free = self.o.ready | ~self.o.valid
         misfit = byte[min(8, words.width):].any()
         excess = words.count * words.width - words.size
         if not words.graded and excess:
-            misfit |= (left == 0) & byte[words.width - excess:].any()
+            misfit |= at.all() & byte[words.width - excess:].any()
 
         word = Signal()  # goes out for this byte
         with m.If(free):
             m.d.sync += [
                 self.o.valid.eq(self.close | word),
                 self.o.payload.bits.eq(Mux(self.close, 0, byte)),
-                self.o.payload.index.eq(words.count - 1 - left),
+                self.o.payload.index.eq(at + words.count),
                 self.o.payload.last.eq(self.close | zero),
                 self.o.payload.final.eq(self.close),
             ]
         m.d.comb += [self.i.ready.eq(free), self.closed.eq(free & self.close)]
 
-        silent = byte == 0
-        with m.If(self.i.valid & free):
+        # What a byte does is decided here, and that it is taken enters last.
+        silent, wrong, taken = ~byte.any(), Signal(), self.i.valid & free
+        ends = zero & silent
+        m.d.comb += [
+            wrong.eq(Mux(silent, zero & ((full & at[:-1].any()) | (~self.final & (steps == 0))),
+                         full | (~zero & misfit))),
+            word.eq(taken & Mux(silent, zero & ~self.final, ~zero) & ~wrong),
+        ]
+        with m.If(taken):
             m.d.sync += zero.eq(~zero & silent)
-            with m.If(~zero):
-                m.d.sync += left.eq(left - ~silent)
-                m.d.comb += word.eq(~silent & ~left[-1] & ~misfit)
-                with m.If(~silent & (left[-1] | misfit)):
-                    m.d.sync += self.bad.eq(1)
+            with m.If(ends):
+                m.d.sync += [at.eq(at.init), steps.eq(steps - 1)]
             with m.Elif(~silent):
-                m.d.sync += left.eq(left - byte)
-                with m.If(left[-1]):
-                    m.d.sync += self.bad.eq(1)
-            with m.Else():
-                m.d.sync += [left.eq(words.count - 1), steps.eq(steps - 1)]
-                with m.If(left[-1] & ~left.all()):
-                    m.d.sync += self.bad.eq(1)
-                with m.Elif(self.final):
-                    m.d.sync += self.ended.eq(1)
-                with m.Elif(steps == 0):
-                    m.d.sync += self.bad.eq(1)
-                with m.Else():
-                    m.d.comb += word.eq(1)
+                m.d.sync += at.eq(at + Mux(zero, byte, 1))
+        m.d.sync += [
+            self.bad.eq(self.bad | (taken & wrong)),
+            self.ended.eq(self.ended | (taken & ends & self.final & ~wrong)),
+        ]
         with m.If(self.begin):
-            m.d.sync += [
-                left.eq(words.count - 1),
-                steps.eq(self.time_steps - 1),
-                zero.eq(0),
-                self.ended.eq(0),
-                self.bad.eq(0),
-            ]
+            m.d.sync += [at.eq(at.init), steps.eq(steps.init), zero.eq(0), self.ended.eq(0), self.bad.eq(0)]
         return m

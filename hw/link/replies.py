@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from spikeloom import link
 from spikeloom.hw.readout import Result
 
-from .frames import Byte
+from .frames import Byte, step_or
 
 __all__ = ["Answer", "Replies", "Ticket"]
 
@@ -107,6 +107,7 @@ class Replies(wiring.Component):
         # All bodies, the facts among them, are counted up to an address whose lowest bits are ones.
         n = self.address
         ends = n[:-1].all()
+        begins, steps = Signal(), Signal()
         begin, body, empty = Signal.like(n), Signal(8), Signal()
 
         def holds(value, size):
@@ -146,6 +147,9 @@ class Replies(wiring.Component):
                 with m.Default():
                     m.d.comb += empty.eq(1)
 
+        with m.If(begins | steps):
+            m.d.sync += n.eq(step_or(n, 1, begins, begin))
+
         o, at_end = self.o, Signal()
         with m.If(o.ready):
             m.d.sync += o.valid.eq(0)
@@ -181,19 +185,19 @@ class Replies(wiring.Component):
                     with m.If(empty):
                         m.next = "done"
             with m.State("begin"):
-                m.d.sync += n.eq(begin)
+                m.d.comb += begins.eq(1)
                 m.next = "score"
             with m.State("score"):
                 with m.If(~o.valid & (~scores | self.results.valid)):
                     m.d.comb += self.reads.eq(~scores)
                     m.next = "body"
             with m.State("body"):
+                m.d.comb += steps.eq(1)
                 m.d.sync += [
                     o.valid.eq(1),
                     o.payload.data.eq(body),
                     o.payload.last.eq(ends & (~scores | winner)),
                     at_end.eq(ends),
-                    n.eq(n + 1),
                 ]
                 m.next = "after"
             with m.State("after"):
@@ -206,11 +210,14 @@ class Replies(wiring.Component):
                     with m.Else():
                         m.next = "done"
             with m.State("done"):
-                m.next = "idle"
-                m.d.comb += self.answers.ready.eq(~scores)
+                m.next = "rest"
+                m.d.sync += self.answers.ready.eq(~scores)
                 with m.If(scores):
                     m.d.comb += [self.tickets.ready.eq(1), self.results.ready.eq(1)]
                     m.d.sync += self.winner.eq(result.winner)
+            with m.State("rest"):  # the answer is being taken
+                m.d.sync += self.answers.ready.eq(0)
+                m.next = "idle"
             with m.State("drop"):
                 m.d.comb += self.results.ready.eq(1)
                 with m.If(self.results.valid & result.last):

@@ -7,7 +7,7 @@ from spikeloom import link
 from spikeloom.hw.event import EventWord
 from spikeloom.hw.load import LoadSignature
 
-from .frames import Byte
+from .frames import Byte, step_or
 from .memories import Memories
 from .player import EventPlayer
 from .replies import Answer, Ticket
@@ -88,9 +88,13 @@ class Requests(wiring.Component):
         answer = self.answers.payload
         code, kind, tag, chunk = (Signal.like(getattr(answer, name), name=name)
                                   for name in ("code", "type", "tag", "chunk"))
+        damaged = Signal()  # nothing is known of the frame, while the tag is still that of an open sample
         m.d.comb += [answer.code.eq(code), answer.type.eq(kind), answer.chunk.eq(chunk),
-                     answer.tag.eq(Mux(code == link.DAMAGED, 0, tag))]
+                     answer.tag.eq(Mux(damaged, 0, tag))]
         repeat = Signal(8, reset_less=True)
+        sets_repeat, repeats = Signal(), Signal()
+        with m.If(sets_repeat | repeats):
+            m.d.sync += repeat.eq(step_or(repeat, -1, sets_repeat, byte))
         done = Signal()  # the frame's last byte has been taken
         is_commit_length = Signal()
         is_sample, is_finish, refused = Signal(), Signal(), Signal()
@@ -100,6 +104,7 @@ class Requests(wiring.Component):
         m.d.comb += [
             player.i.payload.eq(byte),
             player.final.eq(is_finish & last & ~self.again),
+            player.begin.eq(~open_),
             self.tickets.payload.tag.eq(tag),
         ]
 
@@ -128,7 +133,8 @@ class Requests(wiring.Component):
             m.d.comb += self.busy.eq(~fsm.ongoing("length"))
             with m.State("length"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [code.eq(0), refused.eq(0), done.eq(0), is_commit_length.eq(byte == COMMIT_LENGTH)]
+                m.d.sync += [code.eq(0), refused.eq(0), done.eq(0)]
+                m.d.sync += [damaged.eq(last), is_commit_length.eq(byte == COMMIT_LENGTH)]
                 with m.If(self.i.valid):
                     m.next = "type"
                     with m.If(last):
@@ -143,8 +149,11 @@ class Requests(wiring.Component):
                     is_finish.eq(byte == link.FINISH),
                 ]
                 with m.If(self.i.valid):
-                    with m.If((byte == 0) | (byte > link.BOOTED)):
-                        refuse(link.UNKNOWN)
+                    with m.Switch(byte):
+                        with m.Case(*range(link.IDENTIFY, link.BOOTED + 1)):
+                            pass
+                        with m.Default():
+                            refuse(link.UNKNOWN)
                     m.next = "tag"
             with m.State("tag"):
                 m.d.comb += self.i.ready.eq(1)
@@ -170,9 +179,9 @@ class Requests(wiring.Component):
                         refuse(link.UNKNOWN)
                         m.next = "close"
             with m.State("repeat"):
-                m.d.comb += self.i.ready.eq(1)
+                m.d.comb += [self.i.ready.eq(1), sets_repeat.eq(1)]
                 with m.If(self.i.valid):
-                    m.d.sync += [repeat.eq(byte), more.eq(byte > 1), done.eq(last)]
+                    m.d.sync += [more.eq(byte[1:].any()), done.eq(last)]
                     with m.If(~self.loaded):
                         refuse(link.NOT_LOADED)
                     with m.Elif(~continues & ~starts):
@@ -182,7 +191,6 @@ class Requests(wiring.Component):
             with m.State("close"):  # what is open, unless this goes on with it
                 with m.If(~refused & is_sample & (continues | ~open_)):
                     m.d.sync += open_.eq(1)
-                    m.d.comb += player.begin.eq(~open_)
                     m.next = "play"
                 with m.Elif(~open_):
                     m.next = "settle"
@@ -203,7 +211,8 @@ class Requests(wiring.Component):
                 with m.If(plays & ~done & ~player.bad):
                     m.d.comb += self.i.ready.eq(player.i.ready)
                     with m.If(self.i.valid & player.i.ready & last):
-                        m.d.sync += [done.eq(~more), repeat.eq(repeat - 1), more.eq(repeat > 2)]
+                        m.d.comb += repeats.eq(1)
+                        m.d.sync += [done.eq(~more), more.eq(repeat[2:].any() | repeat[:2].all())]
             with m.State("played"):
                 with m.If(player.bad | (is_finish & ~player.ended)):
                     refuse(link.BAD_EVENTS)

@@ -71,8 +71,8 @@ class Facts(wiring.Component):
         changing = range(self.depth - self.counters_at)
         at = Signal(changing, init=self.counters_at & (1 << len(Signal(changing))) - 1)
         address = Cat(at, C(-1, len(self.address) - len(at)))  # of a byte of the counters
-        addend = Signal(self.gathered)
-        total = Signal(max(self.gathered, 8) + 1)
+        addend = Signal(self.gathered, reset_less=True)
+        total = Signal(max(self.gathered, 8) + 1, reset_less=True)
         writes, takes, ends = Signal(), Signal(), at.all()
         m.d.comb += [
             r_port.addr.eq(Mux(self.reads, self.address, address)),

@@ -105,7 +105,7 @@ class FrameReceiver(wiring.Component):
 
         # Write side.
         byte = Signal(8, reset_less=True)
-        left = Signal(range(9))  # bits of the byte that the CRC has not seen
+        left = Signal(range(9), reset_less=True)  # bits of the byte that the CRC has not seen
         length = Signal(range(-CRC_BYTES, link.MAX_PAYLOAD + 2), init=-CRC_BYTES)  # bytes of payload so far
         outside = length[2:8].all()  # as it begins, and beyond the most that there can be
         escaped, bad = Signal(), Signal()
@@ -184,8 +184,8 @@ class FrameReceiver(wiring.Component):
 
         # Read side: between frames, `r_addr` is `base`.
         r_addr = Signal(range(self.depth))
-        end = Signal(range(self.depth))  # address of the frame's last byte
-        offset = Signal(range(EVENTS_OFFSET + 2))
+        end = Signal(range(self.depth), reset_less=True)  # address of the frame's last byte
+        offset = Signal(range(EVENTS_OFFSET + 2), reset_less=True)
         asks, asks_last, returns = Signal(), Signal(), Signal()
         m.submodules.skid = skid = Skid(Byte())
         connect(m, skid.o, wiring.flipped(self.o))
@@ -253,10 +253,10 @@ class FrameTransmitter(wiring.Component):
         starts = Signal()
         check = crc_unit(m, starts)
         byte = Signal(8, reset_less=True)
-        left = Signal(range(9))
-        last = Signal()
-        more = Signal(range(CRC_BYTES + 1))  # bytes of CRC that follow
-        closing = Signal()
+        left = Signal(range(9), reset_less=True)
+        last = Signal(reset_less=True)
+        more = Signal(range(CRC_BYTES + 1), reset_less=True)  # bytes of CRC that follow
+        closing = Signal(reset_less=True)
 
         with m.FSM(name="sender") as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("idle"))

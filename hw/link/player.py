@@ -56,11 +56,12 @@ class EventPlayer(wiring.Component):
         m = Module()
         words, byte = self.words, self.i.payload
         # The next word's index less the count of words: negative while words are to come, and more than zero after a
-        # run of zeros that goes beyond the last. Both registers begin with what they are set to later.
-        at = Signal(range(-words.count, 256), init=-words.count)
-        steps = Signal(range(self.time_steps), init=self.time_steps - 1)  # time steps still to come, less one
+        # run of zeros that goes beyond the last.
+        at = Signal(range(-words.count, 256), init=-words.count, reset_less=True)
+        # Time steps still to come, less one.
+        steps = Signal(range(self.time_steps), init=self.time_steps - 1, reset_less=True)
         full = ~at[-1]
-        zero = Signal()  # the byte before this was zero, and its partner is this one
+        zero = Signal(reset_less=True)  # the byte before this was zero, and its partner is this one
         free = self.o.ready | ~self.o.valid
         misfit = byte[min(8, words.width):].any()
         excess = words.count * words.width - words.size

@@ -98,7 +98,8 @@ class Replies(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         answer, result = self.answers.payload, self.results.payload
-        scores, winner = Signal(), Signal()  # what the reply is about; the winner follows the scores
+        # What the reply is about; the winner follows the scores.
+        scores, winner = Signal(reset_less=True), Signal(reset_less=True)
         is_error = answer.code != 0
         score_bytes = -(-self.program.score_width // 8)
         score = Signal(signed(8 * score_bytes))
@@ -150,7 +151,7 @@ class Replies(wiring.Component):
         with m.If(begins | steps):
             m.d.sync += n.eq(step_or(n, 1, begins, begin))
 
-        o, at_end = self.o, Signal()
+        o, at_end = self.o, Signal(reset_less=True)
         with m.If(o.ready):
             m.d.sync += o.valid.eq(0)
         m.d.comb += self.busy.eq(o.valid)

@@ -86,7 +86,7 @@ class Requests(wiring.Component):
         byte, last = self.i.payload.data, self.i.payload.last
         m.d.comb += self.digest_data.eq(byte)
         answer = self.answers.payload
-        code, kind, tag, chunk = (Signal.like(getattr(answer, name), name=name)
+        code, kind, tag, chunk = (Signal.like(getattr(answer, name), name=name, reset_less=True)
                                   for name in ("code", "type", "tag", "chunk"))
         damaged = Signal()  # nothing is known of the frame, while the tag is still that of an open sample
         m.d.comb += [answer.code.eq(code), answer.type.eq(kind), answer.chunk.eq(chunk),
@@ -95,11 +95,11 @@ class Requests(wiring.Component):
         sets_repeat, repeats = Signal(), Signal()
         with m.If(sets_repeat | repeats):
             m.d.sync += repeat.eq(step_or(repeat, -1, sets_repeat, byte))
-        done = Signal()  # the frame's last byte has been taken
-        is_commit_length = Signal()
-        is_sample, is_finish, refused = Signal(), Signal(), Signal()
+        done = Signal(reset_less=True)  # the frame's last byte has been taken
+        is_commit_length = Signal(reset_less=True)
+        is_sample, is_finish, refused = (Signal(reset_less=True) for _ in range(3))
         open_ = Signal()  # a sample has begun and is not closed
-        same_tag, starts, continues = Signal(), Signal(), Signal()
+        same_tag, starts, continues = (Signal(reset_less=True) for _ in range(3))
 
         m.d.comb += [
             player.i.payload.eq(byte),

@@ -92,15 +92,14 @@ def good(pick, count, most=40):
 @pytest.mark.parametrize("stall", [0.0, 0.9])
 def test_good_frames_come_as_they_are(stall):
     pick = random.Random(1)
-    payloads = [*good(pick, 30), bytes(range(251)), b"\xc0" * 251, b"\xdb\xdb"]
+    payloads = [*good(pick, 12), bytes(range(251)), b"\xc0" * 251, b"\xdb\xdb"]
     seen, damaged = receive(b"".join(map(link.encode, payloads)), stall=stall)
     assert seen == payloads and damaged == 0
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_frames_are_damaged_in_every_way(seed):
-    pick, wire = random.Random(seed), bytearray()
-    for payload in good(pick, 40):
+def test_frames_are_damaged_in_every_way():
+    pick, wire = random.Random(1), bytearray()
+    for payload in good(pick, 50, most=25):
         frame = bytearray(link.encode(payload))
         at = pick.randrange(len(frame))
         match pick.randrange(7):
@@ -119,7 +118,7 @@ def test_frames_are_damaged_in_every_way(seed):
         wire += frame
     wire += b"\xc0\xc0" + link.encode(b"the end")
     expected = decoded(wire)
-    assert 8 < expected.count(b"") < 35
+    assert 12 < expected.count(b"") < 45
     seen, damaged = receive(wire)
     # A reader that keeps up is told of each; all in a row may be told as one.
     assert merged(seen) == merged(expected) and damaged == expected.count(b"")

@@ -56,6 +56,8 @@ def virtual_board(program, folder, *, work="build/sim", progress=None):
         raise SpikeloomError(f"{folder}: was built from another program; build it again")
     if build.transport != "uart":
         raise SpikeloomError(f"{folder}: the bitstream has no UART")
+    if program.starts_empty:
+        raise SpikeloomError(f"{folder}: weights are in single-port memory, which icebox_vlog does not unpack")
     return VirtualBoard(program, clock=round(build.target_clock * 1e6), baud=build.baud, sources=sources(folder),
                         options=[f"-D{name}" for name in netlist.DEFINES] + list(netlist.LINT), folder=work,
                         progress=progress)

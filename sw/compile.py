@@ -27,7 +27,7 @@ DEFAULT_ACTIVITY = 0.1
 USABLE_LOGIC = 0.85
 
 #: Logic around the cores: the link and the read-out; and what counts a layer's events and stalls.
-FIXED_LUTS, COUNTER_LUTS = 850, 50
+FIXED_LUTS, COUNTER_LUTS = 850, 35
 
 #: Block RAMs around the cores: the read-out's queue, the link's buffer, the identity.
 FIXED_BLOCKS = 3

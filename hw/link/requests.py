@@ -116,8 +116,10 @@ class Requests(wiring.Component):
                 memories.checks.eq(kind == link.CHECK),
                 self.crc.eq(memories.crc),
             ]
+            # A reset between a load and its commit must not let an old memory pass for the new network's.
+            written = Signal()
             with m.If(memories.changes):
-                m.d.sync += self.loaded.eq(0)
+                m.d.sync += [self.loaded.eq(0), written.eq(1)]
 
         def refuse(reason):
             m.d.sync += [code.eq(reason), refused.eq(reason != 0)]
@@ -254,10 +256,12 @@ class Requests(wiring.Component):
                             m.d.comb += memories.begin.eq(1)
                             m.next = "memories"
                     with m.Elif(kind == link.COMMIT):
-                        with m.If(is_commit_length):
-                            m.next = "commit"
-                        with m.Else():
+                        with m.If(~is_commit_length):
                             refuse(link.UNKNOWN)
+                        with m.Elif(~written):
+                            refuse(link.NOT_LOADED)
+                        with m.Else():
+                            m.next = "commit"
             if program.reloadable:
                 with m.State("memories"):
                     m.d.comb += [memories.i.valid.eq(self.i.valid & ~done), self.i.ready.eq(memories.i.ready & ~done)]

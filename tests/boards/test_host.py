@@ -201,6 +201,17 @@ def test_a_host_killed_in_a_load_leaves_no_half_network(board):
         assert host.verify(connected, program(1), samples(10, 10)).difference is None
 
 
+def test_a_commit_after_a_reset_is_refused(board):
+    """What was loaded may be gone, so its name must not stand over what is there."""
+    with connect(board) as connected:
+        host.load(connected, program(1))
+        board.power()
+        with pytest.raises(Refusal, match="no network is loaded"):
+            connected._ask(bytes([link.COMMIT, 0]) + bytes.fromhex(program(1).network.digest))
+        connected.identify()
+        assert host.verify(connected, program(0), samples(10, 3)).difference is None
+
+
 def test_a_reset_among_samples_costs_those_under_way(board):
     inputs = samples(11, 30)
     with connect(board, timeout=0.1) as connected:

@@ -62,7 +62,9 @@ class FrameReceiver(wiring.Component):
     Parameters
     ----------
     depth : int
-        bytes of the buffer, a power of two and at least 512
+        bytes of the buffer, a power of two and at least 512, or 2 · (``longest`` + 5)
+    longest : int
+        most bytes of payload, a power of two less 5 (other than the link's own for proofs)
 
     Members
     -------
@@ -82,10 +84,12 @@ class FrameReceiver(wiring.Component):
     damaged: Out(1)
     busy: Out(1)
 
-    def __init__(self, depth):
-        if depth < 512 or depth & (depth - 1):
-            raise ValueError(f"Depth must be a power of two from 512 on, not {depth}")
+    def __init__(self, depth, *, longest=link.MAX_PAYLOAD):
+        least = 2 * (longest + CRC_BYTES + 1)
+        if depth < least or depth & (depth - 1):
+            raise ValueError(f"Depth must be a power of two from {least} on, not {depth}")
         self.depth = depth
+        self.longest = longest
         super().__init__()
 
     def elaborate(self, platform):
@@ -106,8 +110,8 @@ class FrameReceiver(wiring.Component):
         # Write side.
         byte = Signal(8, reset_less=True)
         left = Signal(range(9), reset_less=True)  # bits of the byte that the CRC has not seen
-        length = Signal(range(-CRC_BYTES, link.MAX_PAYLOAD + 2), init=-CRC_BYTES)  # bytes of payload so far
-        outside = length[2:8].all()  # as it begins, and beyond the most that there can be
+        length = Signal(range(-CRC_BYTES, self.longest + 2), init=-CRC_BYTES)  # bytes of payload so far
+        outside = length[2:-1].all()  # as it begins, and beyond the most that there can be
         escaped, bad = Signal(), Signal()
         marked = Signal()  # the newest frame in the buffer is a damaged one
         begun = escaped | bad | (length != -CRC_BYTES)

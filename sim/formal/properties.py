@@ -5,9 +5,6 @@ its place in the queue is counted down. When it is its turn it must come out, an
 free, what holds for the marked item holds for all.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 from amaranth.hdl import (
     Array,
@@ -16,7 +13,6 @@ from amaranth.hdl import (
     C,
     Cat,
     Elaboratable,
-    Instance,
     Module,
     Mux,
     Signal,
@@ -31,67 +27,9 @@ from spikeloom.hw.synapse import Synapses
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
 from spikeloom.program import Core, WordFormat
 
-__all__ = ["Proof", "proofs"]
+from .proof import Proof, drive, free, keeps, moves
 
-
-@dataclass(frozen=True)
-class Proof:
-    """A block and what it promises.
-
-    Attributes
-    ----------
-    name : str
-        of the block, with its parameters
-    claim : str
-        what is proved, in a sentence
-    harness : function() -> Elaboratable
-        makes the block with its properties around it
-    depth : int
-        clock cycles that are looked at; 0 for all time
-    """
-
-    name: str
-    claim: str
-    harness: Callable[[], Elaboratable]
-    depth: int = 0
-
-
-def _any(m, shape, kind="anyseq"):
-    """A value the solver chooses freely, in each cycle or (``anyconst``) for good."""
-    chosen = Signal(shape)
-    width = len(Value.cast(chosen))
-    if width:
-        m.submodules += Instance(kind, p_WIDTH=width, o_value=Value.cast(chosen))
-    return chosen
-
-
-def _drive(m, signature):
-    """Free inputs for a stream: what goes in, and whether the other side takes what comes out."""
-    m.d.comb += [
-        signature.i.payload.eq(_any(m, Value.cast(signature.i.payload).shape())),
-        signature.i.valid.eq(_any(m, 1)),
-        signature.o.ready.eq(_any(m, 1)),
-    ]
-
-
-def _keeps(m, port):
-    """The rule of a stream: what is offered stays, unchanged, until it is taken."""
-    waiting = Signal()
-    before = Signal(Value.cast(port.payload).shape())
-    m.d.sync += [waiting.eq(port.valid & ~port.ready), before.eq(port.payload)]
-    with m.If(waiting):
-        m.d.comb += [Assert(port.valid), Assert(Value.cast(port.payload) == before)]
-
-
-def _moves(m, pending, block, within):
-    """Bounded progress: while something is pending and the output is taken, something comes out within so many
-    cycles; and so does room for an input."""
-    idle, full = Signal(range(within + 2)), Signal(range(within + 2))
-    m.d.sync += [
-        idle.eq(Mux(block.o.ready & ~block.o.valid & pending, idle + 1, 0)),
-        full.eq(Mux(block.o.ready & ~block.i.ready, full + 1, 0)),
-    ]
-    m.d.comb += [Assert(idle <= within), Assert(full <= within)]
+__all__ = ["proofs"]
 
 
 class Queue(Elaboratable):
@@ -119,8 +57,8 @@ class Queue(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = self.block
-        _drive(m, block)
-        _keeps(m, block.o)
+        drive(m, block)
+        keeps(m, block.o)
 
         taken, given = Signal(), Signal()
         m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready)]
@@ -133,19 +71,19 @@ class Queue(Elaboratable):
         m.d.comb += Assert(pending <= self.capacity)
         with m.If(block.o.valid):
             m.d.comb += Assert(pending != 0)
-        _moves(m, pending != 0, block, self.within)
+        moves(m, pending != 0, block, self.within)
 
         # The marked item.
         marked, ahead = Signal(), Signal.like(pending)
         payload = Signal(block.i.payload.shape())
         nth = Signal(range(self.most))
-        choice = _any(m, nth.shape())
+        choice = free(m, nth.shape())
         with m.If(marked):
             with m.If(given):
                 m.d.sync += ahead.eq(ahead - 1)
                 with m.If(ahead == 0):
                     m.d.sync += marked.eq(0)
-        with m.Elif(taken & _any(m, 1) & (choice < count)):
+        with m.Elif(taken & free(m, 1) & (choice < count)):
             m.d.sync += [marked.eq(1), payload.eq(block.i.payload), nth.eq(choice),
                          ahead.eq(pending - given + choice)]
         with m.If(marked & (ahead == 0) & block.o.valid):
@@ -224,9 +162,9 @@ class Replays(Elaboratable):
         m = Module()
         m.submodules.block = block = self.block
         words, groups = block.words, block.groups
-        _drive(m, block)
-        m.d.comb += block.permit.ready.eq(_any(m, 1))
-        _keeps(m, block.o)
+        drive(m, block)
+        m.d.comb += block.permit.ready.eq(free(m, 1))
+        keeps(m, block.o)
 
         taken, given = Signal(), Signal()
         entry = block.i.payload
@@ -265,7 +203,7 @@ class Replays(Elaboratable):
         with m.If(taken):
             m.d.sync += first.eq(entry.last)
         m.d.comb += fresh.eq(first)
-        mark, choose = _any(m, 1), _any(m, 1)
+        mark, choose = free(m, 1), free(m, 1)
         begins = Signal()
         m.d.comb += begins.eq(~marked & taken & fresh & mark)
         with m.If(begins):
@@ -328,8 +266,8 @@ class Sharing(Elaboratable):
         m.submodules.synapses, m.submodules.neurons = synapses, neurons = self.synapses, self.neurons
         visit = synapses.visit
         m.d.comb += [
-            Value.cast(visit).eq(_any(m, len(Value.cast(visit)))),
-            synapses.visit_valid.eq(_any(m, 1)),
+            Value.cast(visit).eq(free(m, len(Value.cast(visit)))),
+            synapses.visit_valid.eq(free(m, 1)),
             Assume(visit.input < layer.n_in),
             neurons.start.eq(synapses.start), neurons.last.eq(synapses.last), neurons.final.eq(synapses.final),
             *(neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)),
@@ -357,7 +295,7 @@ class Sharing(Elaboratable):
             m.d.sync += finals.eq(visit.final)
         m.d.comb += Assume(~ends | (group == 0) | (visit.final == finals))
 
-        neuron = _any(m, range(core.groups * core.lanes), "anyconst")
+        neuron = free(m, range(core.groups * core.lanes), "anyconst")
         m.d.comb += Assume(neuron < layer.n_out)
         mine = group == neuron // core.lanes
         weights = Array(Array(C(int(w), signed(9)) for w in row) for row in layer.weights)

@@ -1,12 +1,18 @@
 """Proofs of the control blocks hold; and with something taken out of the block, they fail."""
 
+from unittest import mock
+
 import pytest
+from amaranth.lib import crc
 from spikeloom.hw.event_list import EventList
+from spikeloom.hw.link import frames
+from spikeloom.hw.link.frames import FrameReceiver, FrameTransmitter
+from spikeloom.hw.link.player import EventPlayer
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.program import WordFormat
 from spikeloom.sim import formal
-from spikeloom.sim.formal import properties
+from spikeloom.sim.formal import framing, properties
 
 
 def holds(proof):
@@ -40,6 +46,48 @@ class Boundless(EventList):
         return m
 
 
+class Generous(EventPlayer):
+    """Lets one time step too many pass."""
+
+    def elaborate(self, platform):
+        self.time_steps += 1
+        return super().elaborate(platform)
+
+
+class Wide(EventPlayer):
+    """Lets a bit beyond the last input pass."""
+
+    def elaborate(self, platform):
+        self.words = WordFormat(self.words.size + 1, self.words.width)
+        return super().elaborate(platform)
+
+
+class Hasty(FrameTransmitter):
+    """Takes a byte while it sends another."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += self.i.ready.eq(1)
+        return m
+
+
+class OtherCRC(FrameTransmitter):
+    """Computes what others do not."""
+
+    def elaborate(self, platform):
+        with mock.patch.object(frames, "_CRC", crc.catalog.CRC32_JAMCRC(data_width=1)):
+            return super().elaborate(platform)
+
+
+class Hushed(FrameReceiver):
+    """Tells nobody of damage."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += self.damaged.eq(0)
+        return m
+
+
 def test_skid():
     assert holds(properties.skid(5))
     assert holds(properties.skid(5, Overrun)) is False
@@ -62,3 +110,26 @@ def test_update_units_are_shared(units, pace, too_fast):
     assert core.pace == pace
     assert holds(properties.sharing(core, 24))
     assert holds(properties.sharing(core, 24, pace=too_fast)) is False  # sums are overwritten before a unit takes them
+
+
+def test_event_player():
+    words = WordFormat(5, 2)
+    assert holds(framing.player(words, 3))
+    assert holds(framing.player(WordFormat(3, 4, graded=True), 2))
+    assert holds(framing.player(words, 3, Generous)) is False
+    assert holds(framing.player(words, 3, Wide)) is False
+
+
+def test_frame_transmitter():
+    assert holds(framing.transmitter())
+    assert holds(framing.transmitter(Hasty)) is False
+
+
+def test_crc_of_the_frame_transmitter():
+    assert holds(framing.transmitter_crc(60))
+    assert holds(framing.transmitter_crc(60, OtherCRC)) is False
+
+
+def test_frame_receiver():
+    assert holds(framing.receiver(16, 3))
+    assert holds(framing.receiver(16, 3, Hushed)) is False

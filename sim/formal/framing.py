@@ -141,12 +141,14 @@ def player(words, time_steps, block=EventPlayer):
                  lambda: Playing(block(words, time_steps)))
 
 
-class Abstract(Elaboratable):
-    """A block with anything in its memory, up to some value, and any CRC, which matches or not until its unit is
-    given another bit or begins anew: what holds for this holds for the block, whatever they are."""
+class AnyCRC(Elaboratable):
+    """A block with any CRC, which matches or not until its unit is given another bit or begins anew.
 
-    def __init__(self, block, *, most=255):
-        self.block, self.most = block, most
+    What holds for this holds for the block, whatever its CRC's values. ``match`` tells the choice.
+    """
+
+    def __init__(self, block):
+        self.block = block
         self.match = Signal()
 
     def elaborate(self, platform):
@@ -157,32 +159,8 @@ class Abstract(Elaboratable):
             m.d.comb += [made.crc.eq(free(m, 32)), self.match.eq(made.match_detected)]
             return made
 
-        with (mock.patch.object(frames, "crc_unit", crc_unit),
-              mock.patch.object(frames.memory, "Memory", lambda shape, depth, **_: AnyMemory(shape, depth, self.most))):
+        with mock.patch.object(frames, "crc_unit", crc_unit):
             return Fragment.get(self.block, platform)
-
-
-class AnyMemory(Elaboratable):
-    """A memory that forgets at once."""
-
-    def __init__(self, shape, depth, most):
-        self._write = SimpleNamespace(en=Signal(), addr=Signal(range(depth)), data=Signal(shape))
-        self._read = SimpleNamespace(en=Signal(), addr=Signal(range(depth)), data=Signal(shape))
-        self.most = most
-
-    def write_port(self):
-        return self._write
-
-    def read_port(self):
-        return self._read
-
-    def elaborate(self, platform):
-        m = Module()
-        content = free(m, self._read.data.shape())
-        m.d.comb += Assume(content <= self.most)
-        with m.If(self._read.en):
-            m.d.sync += self._read.data.eq(content)
-        return m
 
 
 class Sending(Elaboratable):
@@ -197,7 +175,7 @@ class Sending(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         block = self.block
-        m.submodules.block = block if self.checks else Abstract(block)
+        m.submodules.block = block if self.checks else AnyCRC(block)
         _offers(m, block.i)
         m.d.comb += block.o.ready.eq(free(m, 1))
         keeps(m, block.o)
@@ -278,7 +256,7 @@ def transmitter_crc(depth, block=FrameTransmitter):
 
 
 class Receiving(Elaboratable):
-    """A `FrameReceiver` between bytes of any kind and any reader, who reads no frame twice.
+    """A `FrameReceiver` between bytes of any kind and any reader. What is handed out is not looked at.
 
     What comes in is decoded beside.
     """
@@ -289,11 +267,11 @@ class Receiving(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         block, longest = self.block, self.block.longest
-        m.submodules.block = abstract = Abstract(block, most=longest)
+        m.submodules.block = any_crc = AnyCRC(block)
         m.d.comb += [
             block.i.payload.eq(free(m, 8)), block.i.valid.eq(free(m, 1)), block.o.ready.eq(free(m, 1)),
+            block.again.eq(free(m, 1)),
         ]
-        keeps(m, block.o)
         taken = block.i.valid & block.i.ready
 
         # What comes over the wire.
@@ -304,7 +282,7 @@ class Receiving(Elaboratable):
         m.d.comb += [
             content.eq(taken & (byte != link.END) & (escaped | (byte != link.ESCAPE))),
             ends.eq(taken & (byte == link.END) & (escaped | bad | (length != 0))),
-            whole.eq(ends & ~escaped & ~bad & (length >= 2 + CRC_BYTES) & (length <= most) & abstract.match),
+            whole.eq(ends & ~escaped & ~bad & (length >= 2 + CRC_BYTES) & (length <= most) & any_crc.match),
         ]
         with m.If(ends):
             m.d.sync += [escaped.eq(0), bad.eq(0), length.eq(0)]
@@ -320,12 +298,12 @@ class Receiving(Elaboratable):
         return m
 
 
-def receiver(depth, longest, block=FrameReceiver):
-    return Proof(f"FrameReceiver({depth} bytes, frames of at most {longest})",
+def receiver(size, longest, block=FrameReceiver, depth=0):
+    return Proof(f"FrameReceiver({size} bytes, frames of at most {longest})",
                  "whatever bytes come: of the frames between END, those with a forbidden escape, a wrong length or a "
-                 "CRC that does not match are told as damaged, each before the next byte is taken, and no others; "
-                 "what is offered stays; whatever the CRC's values and the buffer's content",
-                 lambda: Receiving(block(depth, longest=longest)))
+                 "CRC that does not match are told as damaged, each before the next byte is taken, and no others, "
+                 "whatever the CRC's values",
+                 lambda: Receiving(block(size, longest=longest)), depth)
 
 
 def proofs(program):

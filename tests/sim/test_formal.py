@@ -131,6 +131,6 @@ def test_crc_of_the_frame_transmitter():
 
 
 def test_frame_receiver():
-    # For all time it takes half a minute.
+    # For all time it takes a minute.
     assert holds(framing.receiver(16, 3, depth=40))
     assert holds(framing.receiver(16, 3, Hushed, 40)) is False

@@ -54,9 +54,9 @@ _ICE40_BLOCK = ((256, 16), (512, 8), (1024, 4), (2048, 2))
 _ECP5_BLOCK = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _GOWIN_BLOCK = ((512, 32), (1024, 16), (2048, 8), (4096, 4), (8192, 2), (16384, 1))
 
-#: Devices, as far as the compiler sees them: family, LUTs, block RAMs, ways to use them, clock, and what differs from the
-#: defaults of `Target`. The numbers of cells are those that the open tools use, which do not keep to what a maker sells:
-#: an LFE5U-12F has the cells of an LFE5U-25F, an iCE40HX4K those of an iCE40HX8K.
+#: Devices, as far as the compiler sees them: family, LUTs, block RAMs, ways to use them, clock, and what differs from
+#: the defaults of `Target`. The numbers of cells are those that the open tools use, which do not keep to what a maker
+#: sells: an LFE5U-12F has the cells of an LFE5U-25F, an iCE40HX4K those of an iCE40HX8K.
 DEVICES = {
     "iCE40UP5K": (("ice40", 5280, 30, _ICE40_BLOCK, 45.0), {"single_ports": 4, "buffer": 512}),
     "iCE40LP1K": (("ice40", 1280, 16, _ICE40_BLOCK, 90.0), {"buffer": 512}),

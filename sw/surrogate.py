@@ -66,7 +66,3 @@ class FastSigmoid(_Surrogate):
 
     def __call__(self, x):
         return x.abs_().mul_(self.beta).add_(1).square_().reciprocal_()
-
-
-#: By the name a configuration gives them.
-SURROGATES = {cls.kind: cls for cls in (ATan, Sigmoid, Triangle, FastSigmoid)}

@@ -1,5 +1,6 @@
 """The generated Verilog: the same bytes each time, with names to read."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,9 @@ def test_unknown_ports_are_refused(program):
 
 def test_nothing_of_the_machine_is_in_it(text):
     assert str(Path(__file__).parents[2]) not in text and "src =" not in text
+
+
+@pytest.mark.parametrize("ports", ["events", "axi-stream"])
+def test_what_must_be_loaded_is_not_embedded_without_its_bus(program, ports):
+    with pytest.raises(SpikeloomError, match="^A reloadable program has a bus for its memories"):
+        verilog.generate(dataclasses.replace(program, reloadable=True), ports)

@@ -18,8 +18,8 @@ from .board import find
 
 __all__ = ["BuildReport", "build"]
 
-#: Most attempts at the best clock.
-PASSES = 4
+#: Most routings on the way to the best clock, and how many placements of one circuit among them.
+PASSES, PLACEMENTS = 5, 2
 
 KIND = "build"
 VERSION = 2
@@ -142,7 +142,7 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
     Parameters
     ----------
     seed : int
-        of the placement
+        of the placement; the search for the best clock may go on to the next one
     clock : float or "oscillator", optional
         MHz to run the array at; default: the best that the board can make and routing meets, found in a few passes
     baud : int, optional
@@ -193,28 +193,30 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
     except OSError as error:
         raise SpikeloomError(f"{out_dir}: cannot be written: {error.strerror}") from None
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".build.") as work:
-        tried, met = [], None
+        tried, met, netlist, placement = [], None, None, seed
         for number in range(PASSES if clock is None else 1):
             folder = Path(work) / str(number)
             folder.mkdir()
             (folder / "top.v").write_text(text)
             (folder / "top.pins").write_text(pins)
-            say(f"{board.name}: synthesis at {choice.clock:g} MHz ({choice.source})")
-            netlist = flow.synthesize(folder / "top.v", board.device.family, folder / "top.json",
-                                      options=board.device.synth_options, progress=say)
+            if netlist is None:
+                say(f"{board.name}: synthesis at {choice.clock:g} MHz ({choice.source})")
+                netlist = flow.synthesize(folder / "top.v", board.device.family, folder / "top.json",
+                                          options=board.device.synth_options, progress=say)
             say(f"{board.name}: place and route, {netlist.luts} LUTs")
             routed = flow.place_and_route(netlist.path, board.device, output=folder / "top.routed",
                                           constraints=folder / "top.pins", clock=max(choice.clock, 1.1 * expected),
-                                          seed=seed, progress=say)
+                                          seed=placement, progress=say)
             say(f"{board.name}: {routed.clock:g} MHz possible")
             tried.append((choice, routed.clock))
             if routed.clock >= choice.clock:
-                met = choice, netlist, routed, folder
-            if clock is not None:
-                break
-            # No two placements are equal, so right below what one has just missed the next may miss again.
-            limit = routed.clock if routed.clock >= choice.clock else 0.98 * routed.clock
-            choice = clocks.best(board, limit, baud=baud)
+                met, limit = (choice, netlist, routed, folder, placement), routed.clock
+            elif clock is None and placement < seed + PLACEMENTS - 1:
+                placement += 1
+                continue
+            else:  # no two placements are equal, so right below what these have just missed the next may miss again
+                limit = 0.98 * max(reached for each, reached in tried if each == choice)
+            choice, netlist, placement = clocks.best(board, limit, baud=baud), None, seed
             if choice is None or choice in [each for each, _ in tried] or (met and not _worth(choice, met[0])):
                 break
             text = verilog_of(choice)
@@ -222,12 +224,12 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
             missed = "; ".join(f"at {each.clock:g} MHz it reaches {reached:g} MHz" for each, reached in tried)
             raise SpikeloomError(f"Board {board.name}: the routed design is too slow for its clock ({missed}): try "
                                  "another seed, or a slower clock")
-        choice, netlist, routed, folder = met
+        choice, netlist, routed, folder, placement = met
         say(f"{board.name}: bitstream")
         bitstream = folder / f"{board.name}{family.suffix}"
         flow.pack(folder / "top.routed", board.device, bitstream, progress=say)
         report = BuildReport(
-            board=board.name, device=board.device.name, seed=seed, program=program.digest,
+            board=board.name, device=board.device.name, seed=placement, program=program.digest,
             network=program.network.digest, build=program.build_digest, target_clock=choice.clock,
             clock_source=str(choice.source), clock=routed.clock, transport=transport, baud=choice.baud,
             boot_offset=boot_offset, luts=netlist.luts, ffs=netlist.ffs,

@@ -130,21 +130,23 @@ def test_a_clock_that_routing_misses_is_an_error(tmp_path, monkeypatch):
 
 
 def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
-    """The first guess is too slow, the next too fast, the last right; and the fastest link goes first."""
+    """The first guess is too slow, the next too fast for two placements, the last right for the second of them; and
+    the fastest link goes first."""
     asked = []
 
-    def place_and_route(netlist, device, *, output, **options):
-        asked.append(float(re.search(r"at ([\d.]+) MHz", netlist.with_name("top.v").read_text())[1]))
+    def place_and_route(netlist, device, *, output, seed, **options):
+        asked.append((float(re.search(r"at ([\d.]+) MHz", netlist.with_name("top.v").read_text())[1]), seed))
         output.write_text("")
-        reached = [61.0, 55.0, 54.9][len(asked) - 1]
+        reached = [61.0, 55.0, 56.0, 48.0, 54.9][len(asked) - 1]
         return flow.Routed(reached, {"ICESTORM_LC": 1}, {"ICESTORM_LC": 2})
 
     monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}))
     monkeypatch.setattr(flow, "place_and_route", place_and_route)
     monkeypatch.setattr(flow, "pack", lambda routed, device, bitstream, **options: bitstream.write_text("bits"))
     report = boards.build(program("icebreaker"), "icebreaker", tmp_path)
-    assert asked == [pytest.approx(value, abs=0.01) for value in (42.75, 60.75, 48.75)]
-    assert (report.target_clock, report.clock, report.baud) == (48.75, 54.9, 12_000_000)
+    assert asked == [(pytest.approx(clock, abs=0.01), seed)
+                     for clock, seed in [(42.75, 1), (60.75, 1), (60.75, 2), (48.75, 1), (48.75, 2)]]
+    assert (report.target_clock, report.clock, report.seed, report.baud) == (48.75, 54.9, 2, 12_000_000)
 
 
 def test_a_damaged_report_is_named(tmp_path):

@@ -195,11 +195,11 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".build.") as work:
         tried, met, netlist, placement = [], None, None, seed
         for number in range(PASSES if clock is None else 1):
-            folder = Path(work) / str(number)
-            folder.mkdir()
-            (folder / "top.v").write_text(text)
-            (folder / "top.pins").write_text(pins)
             if netlist is None:
+                folder = Path(work) / str(number)
+                folder.mkdir()
+                (folder / "top.v").write_text(text)
+                (folder / "top.pins").write_text(pins)
                 say(f"{board.name}: synthesis at {choice.clock:g} MHz ({choice.source})")
                 netlist = flow.synthesize(folder / "top.v", board.device.family, folder / "top.json",
                                           options=board.device.synth_options, progress=say)

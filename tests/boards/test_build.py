@@ -142,7 +142,8 @@ def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
 
     monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}))
     monkeypatch.setattr(flow, "place_and_route", place_and_route)
-    monkeypatch.setattr(flow, "pack", lambda routed, device, bitstream, **options: bitstream.write_text(routed.read_text()))
+    monkeypatch.setattr(flow, "pack",
+                        lambda routed, device, bitstream, **options: bitstream.write_text(routed.read_text()))
     report = boards.build(program("icebreaker"), "icebreaker", tmp_path)
     assert asked == [(pytest.approx(clock, abs=0.01), seed)
                      for clock, seed in [(42.75, 1), (60.75, 1), (60.75, 2), (48.75, 1), (48.75, 2)]]

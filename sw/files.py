@@ -54,11 +54,11 @@ def save(path, kind, version, header, arrays):
         np.savez_compressed(file, **content)
 
 
-def load(path, kind=None, version=None):
+def load(path, kind=None, *versions):
     """Read what `save` wrote: the header (a dict) and the arrays (name to array).
 
-    Raises `SpikeloomError` when the file is absent, truncated, corrupted, of another ``kind``, or
-    of another format ``version``.
+    Raises `SpikeloomError` when the file is absent, truncated, corrupted, of another ``kind``, or of none of the format
+    ``versions``.
     """
     path = Path(path)
     try:
@@ -83,7 +83,7 @@ def load(path, kind=None, version=None):
                              f"({error})") from None
     if kind is not None and header.get("kind") != kind:
         raise SpikeloomError(f"{path}: holds a {header.get('kind')!r}, where a {kind!r} is needed")
-    if version is not None and header.get("version") != version:
-        raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom "
-                             f"reads version {version}")
+    if versions and header.get("version") not in versions:
+        raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom reads "
+                             f"version{'s' * (len(versions) > 1)} {' and '.join(map(str, versions))}")
     return header, arrays

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +19,17 @@ from . import files
 from .errors import SpikeloomError
 
 KIND = "network"
-VERSION = 1
+#: Of the files we write, and those that we read.
+VERSION, VERSIONS = 2, (1, 2)
 
 #: Sums and states must stay below this for float32 arithmetic to be exact.
 EXACT_IN_FLOAT32 = 2**24
+
+#: What a source of spikes is called that is not a layer.
+INPUT = "input"
+
+#: The most values in a map, and the longest side of a kernel and of a pooled block.
+MOST_NEURONS, LONGEST_KERNEL, LONGEST_POOL = 2**22, 7, 255
 
 
 def _is_integer(value):
@@ -32,6 +40,17 @@ def _between(what, value, low, high, unit=""):
     """Refuse a ``value`` that is not an integer from ``low`` to ``high``."""
     if not _is_integer(value) or not low <= value <= high:
         raise SpikeloomError(f"{what} must be between {low} and {high}{unit}, not {value}")
+
+
+def _map(what, shape):
+    """``shape`` as a tuple, once it is known to be that of a map."""
+    if not (isinstance(shape, tuple | list) and len(shape) == 3 and all(_is_integer(n) and n >= 1 for n in shape)):
+        raise SpikeloomError(f"{what}: a map's shape is (rows, columns, channels), not {shape!r}")
+    return tuple(shape)
+
+
+def _by(shape):
+    return " x ".join(map(str, shape))
 
 
 def signed_width(low, high):
@@ -169,38 +188,234 @@ class WeightFormat:
 class InputFormat:
     """What enters a network at each time step: ``size`` values of ``width`` bits, unsigned.
 
-    ``width`` 1 is a binary spike; more bits are small integers (direct coding).
+    ``width`` 1 is a binary spike; more bits are small integers (direct coding). ``shape`` is the map that the values
+    make, (rows, columns, channels); by default one row and column of ``size`` channels.
     """
 
     size: int
     width: int = 1
+    shape: tuple[int, int, int] | None = None
 
     def __post_init__(self):
-        _between("Input size", self.size, 1, 65536)
+        _between("Input size", self.size, 1, MOST_NEURONS)
         _between("Input width", self.width, 1, 8, " bits")
+        object.__setattr__(self, "shape", _map("Input", self.shape or (1, 1, self.size)))
+        if math.prod(self.shape) != self.size:
+            raise SpikeloomError(f"Input shape {_by(self.shape)} must have {self.size} values, "
+                                 f"not {math.prod(self.shape)}")
 
     @property
     def bounds(self):
         """Smallest and largest input value."""
         return 0, 2**self.width - 1
 
+    def content(self):
+        """As files have it: without a shape that goes without saying."""
+        content = {"size": self.size, "width": self.width}
+        return content if self.shape == (1, 1, self.size) else content | {"shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What becomes of a map before its weights: blocks of ``rows`` x ``columns``, side by side, each turned into one
+    position. Rows and columns that do not fill a block are left out.
+
+    ``kind``: "max", the largest value of each channel (of binary spikes: OR), or "sum". A mean is a sum: its divisor is
+    in the scale of weights and thresholds.
+    """
+
+    kind: str
+    rows: int
+    columns: int
+
+    def __post_init__(self):
+        if self.kind not in ("max", "sum"):
+            raise SpikeloomError(f"Pool kind must be max or sum, not {self.kind!r}")
+        _between("Rows of a pooled block", self.rows, 1, LONGEST_POOL)
+        _between("Columns of a pooled block", self.columns, 1, LONGEST_POOL)
+
+    def shape(self, shape):
+        """The map that one of ``shape`` becomes."""
+        return shape[0] // self.rows, shape[1] // self.columns, shape[2]
+
+    def bounds(self, low, high):
+        """Smallest and largest value of what values from ``low`` to ``high`` become."""
+        count = self.rows * self.columns if self.kind == "sum" else 1
+        return low * count, high * count
+
+
+class _Synapses:
+    """What has weights: from a map of one source to one current for each neuron of a layer.
+
+    Fields that all kinds have: ``weights``, ``weight_format``; ``source``, the name of the layer (or "input") that the
+    spikes come from, by default the layer before; ``pool``, what happens to their map first.
+    """
+
+    def _check_synapses(self, what):
+        weights = _integers(self, what, "weights", self.dimensions)
+        if not weights.size:
+            raise SpikeloomError(f"{what}: weights must not be empty, but have shape {weights.shape}")
+        off = ~np.isin(weights, self.weight_format.values)
+        if off.any():
+            where = np.argwhere(off)[0]
+            raise SpikeloomError(f"{what}: weight {where.tolist()} = {weights[tuple(where)]} is not on "
+                                 f"the {self.weight_format.width}-bit {self.weight_format.kind} grid")
+        if 0 in self.pooled_shape:
+            raise SpikeloomError(f"{what}: a map of {_by(self.input_shape)} has no block of {self.pool.rows} x "
+                                 f"{self.pool.columns} to pool")
+
+    @property
+    def pooled_shape(self):
+        """The map that the weights meet, (rows, columns, channels)."""
+        return self.pool.shape(self.input_shape) if self.pool else self.input_shape
+
+    @property
+    def n_in(self):
+        return math.prod(self.input_shape)
+
+    def current_bounds(self, z_low, z_high):
+        """Smallest and largest sum Σ W·z any neuron can see for inputs from ``z_low`` to ``z_high``, among which is
+        0."""
+        return _current_bounds(self, z_low, z_high)
+
+
+class _Convolution(_Synapses):
+    """Synapses that every position has alike.
+
+    Fields beside those of `_Synapses`: ``input_shape``, the map (rows, columns, channels) before pooling; ``stride``;
+    ``padding``, positions of zeros on each side; ``groups``, into which channels in and out are divided, each group
+    having weights of its own (as many groups as channels: depthwise). ``weights`` have shape (channels out, channels in
+    / groups, k, k), k from 1 to 7.
+    """
+
+    dimensions = 4
+
+    def _check_synapses(self, what):
+        object.__setattr__(self, "input_shape", _map(what, self.input_shape))
+        super()._check_synapses(what)
+        out, per_group, k, columns = self.weights.shape
+        rows_in, columns_in, channels_in = self.pooled_shape
+        if k != columns or k > LONGEST_KERNEL:
+            raise SpikeloomError(f"{what}: a kernel must be 1 x 1 to {LONGEST_KERNEL} x {LONGEST_KERNEL}, "
+                                 f"not {k} x {columns}")
+        _between(f"{what}: stride", self.stride, 1, LONGEST_KERNEL)
+        _between(f"{what}: padding", self.padding, 0, k - 1)
+        if not _is_integer(self.groups) or self.groups < 1 or channels_in % self.groups or out % self.groups:
+            raise SpikeloomError(f"{what}: groups must divide its {channels_in} channels in and {out} channels out, "
+                                 f"not be {self.groups}")
+        if per_group != channels_in // self.groups:
+            raise SpikeloomError(f"{what}: weights must have shape ({out}, {channels_in // self.groups}, {k}, {k}), "
+                                 f"not {self.weights.shape}")
+        if min(rows_in, columns_in) + 2 * self.padding < k:
+            raise SpikeloomError(f"{what}: a kernel of {k} x {k} does not fit into {rows_in} x {columns_in} positions "
+                                 f"with a padding of {self.padding}")
+
+    @property
+    def kernel(self):
+        """Positions on a side of the kernel."""
+        return self.weights.shape[2]
+
+    @property
+    def shape(self):
+        """The map of currents, (rows, columns, channels)."""
+        rows, columns, _ = self.pooled_shape
+        span = 2 * self.padding - self.kernel
+        return (rows + span) // self.stride + 1, (columns + span) // self.stride + 1, len(self.weights)
+
 
 @dataclass(frozen=True, eq=False)
-class Dense:
-    """A fully connected layer of spiking neurons.
+class Shortcut(_Convolution):
+    """A second branch into a layer, added to its currents: a convolution with a 1 x 1 kernel.
 
-    Parameters
-    ----------
+    An identity is as many groups as channels, with the factor that aligns the two branches' scales as weights.
+    """
+
+    source: str
+    input_shape: tuple[int, int, int]
+    weights: np.ndarray
+    weight_format: WeightFormat
+    stride: int = 1
+    groups: int = 1
+    pool: Pool | None = None
+    padding = 0
+
+
+class _Neurons:
+    """What every layer of neurons has, beside its synapses.
+
+    Fields that all kinds have:
+
     name : str
-        unique in its network; letters, digits and underscores
-    weights : int array (n_out, n_in)
-        on the grid of ``weight_format``
-    threshold, bias : int array (n_out,)
+        unique in its network; letters, digits and underscores; not "input"
+    threshold, bias : int array (channels,)
+        of a dense layer every neuron is a channel
     v_width : int
         bits of the stored membrane potential (2 to 16), two's complement, saturating
     leak : NoLeak, ShiftLeak or TableLeak
     reset : "subtract", "zero" or "none"
     fire : Spike, GradedSpike or Silent
+    """
+
+    def _check_neurons(self):
+        if not (self.name.isidentifier() and self.name.isascii()):
+            raise SpikeloomError(f"Layer name must be made of letters, digits and underscores, not {self.name!r}")
+        if self.name == INPUT:
+            raise SpikeloomError(f"Layer name must not be {INPUT!r}, which is where a network's input comes from")
+        what = f"Layer {self.name}"
+        self._check_synapses(what)
+        threshold, bias = _integers(self, what, "threshold", 1), _integers(self, what, "bias", 1)
+        for name, array in (("threshold", threshold), ("bias", bias)):
+            if array.shape != self.shape[2:]:
+                raise SpikeloomError(f"{what}: {name} must have shape {self.shape[2:]}, one for each {self.of_each}, "
+                                     f"not {array.shape}")
+        if self.n_out > MOST_NEURONS:
+            raise SpikeloomError(f"{what}: must have at most {MOST_NEURONS} neurons, not {self.n_out}")
+        _between(f"{what}: membrane width", self.v_width, 2, 16, " bits")
+        if self.reset not in RESETS:
+            raise SpikeloomError(f"{what}: reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
+        if isinstance(self.leak, TableLeak):
+            table = np.asarray(self.leak.table)
+            if table.shape != (2**self.v_width,):
+                raise SpikeloomError(f"{what}: a leak table for {self.v_width}-bit membranes must have "
+                                     f"{2**self.v_width} entries, not {len(self.leak.table)}")
+            if table.min() < self.v_min or table.max() > self.v_max:
+                raise SpikeloomError(f"{what}: leak table entries must lie within {self.v_min} to {self.v_max}")
+        if isinstance(self.fire, GradedSpike) and ((threshold < 1) | (threshold & (threshold - 1))).any():
+            raise SpikeloomError(f"{what}: thresholds of graded spikes must be powers of two")
+
+    @property
+    def branches(self):
+        """The synapses that lead into the layer: its own, then its shortcut's if it has one."""
+        return (self, self.shortcut) if self.shortcut else (self,)
+
+    @property
+    def n_out(self):
+        return math.prod(self.shape)
+
+    @property
+    def v_min(self):
+        return -(2 ** (self.v_width - 1))
+
+    @property
+    def v_max(self):
+        return 2 ** (self.v_width - 1) - 1
+
+    def potential_bounds(self, low, high):
+        """Smallest and largest membrane potential before firing, where sums lie between ``low`` and ``high``."""
+        # A leak never leaves the stored range: a shift moves toward zero (or -1), tables are checked.
+        return self.v_min + low + int(self.bias.min()), self.v_max + high + int(self.bias.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(_Neurons, _Synapses):
+    """A fully connected layer of spiking neurons; fields as in `_Neurons` and `_Synapses`, and
+
+    Parameters
+    ----------
+    weights : int array (n_out, inputs after pooling)
+        on the grid of ``weight_format``
+    input_shape : (rows, columns, channels), optional
+        needed for ``pool``; by default one row and column with a channel for each input
     """
 
     name: str
@@ -212,84 +427,98 @@ class Dense:
     leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
     reset: str = "subtract"
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
+    source: str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    pool: Pool | None = None
+
     kind = "dense"
+    dimensions = 2
+    of_each = "neuron"
+    shortcut = None
 
     def __post_init__(self):
-        if not (self.name.isidentifier() and self.name.isascii()):
-            raise SpikeloomError(f"Layer name must be made of letters, digits and underscores, not {self.name!r}")
-        weights = _integers(self, "weights", 2)
-        threshold, bias = _integers(self, "threshold", 1), _integers(self, "bias", 1)
-        if not weights.size:
-            raise SpikeloomError(f"Layer {self.name}: weights must not be empty, but have shape {weights.shape}")
-        for what, array in (("threshold", threshold), ("bias", bias)):
-            if array.shape != weights.shape[:1]:
-                raise SpikeloomError(f"Layer {self.name}: {what} must have shape {weights.shape[:1]}, one "
-                                     f"for each neuron, not {array.shape}")
-        off = ~np.isin(weights, self.weight_format.values)
-        if off.any():
-            row, column = np.argwhere(off)[0]
-            raise SpikeloomError(f"Layer {self.name}: weight [{row}, {column}] = {weights[row, column]} is not on "
-                                 f"the {self.weight_format.width}-bit {self.weight_format.kind} grid")
-        _between(f"Layer {self.name}: membrane width", self.v_width, 2, 16, " bits")
-        if self.reset not in RESETS:
-            raise SpikeloomError(f"Layer {self.name}: reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
-        if isinstance(self.leak, TableLeak):
-            table = np.asarray(self.leak.table)
-            if table.shape != (2**self.v_width,):
-                raise SpikeloomError(f"Layer {self.name}: a leak table for {self.v_width}-bit membranes must have "
-                                     f"{2**self.v_width} entries, not {len(self.leak.table)}")
-            if table.min() < self.v_min or table.max() > self.v_max:
-                raise SpikeloomError(f"Layer {self.name}: leak table entries must lie within "
-                                     f"{self.v_min} to {self.v_max}")
-        if isinstance(self.fire, GradedSpike) and ((threshold < 1) | (threshold & (threshold - 1))).any():
-            raise SpikeloomError(f"Layer {self.name}: thresholds of graded spikes must be powers of two")
+        what = f"Layer {self.name}"
+        if self.input_shape is None and self.pool is None:
+            object.__setattr__(self, "input_shape", (1, 1, max(1, (*np.shape(self.weights), 1, 1)[1])))
+        object.__setattr__(self, "input_shape", _map(what, self.input_shape))
+        self._check_neurons()
+        if self.weights.shape[1] != math.prod(self.pooled_shape):
+            raise SpikeloomError(f"{what}: weights must have shape ({len(self.weights)}, "
+                                 f"{math.prod(self.pooled_shape)}), not {self.weights.shape}")
 
     @property
-    def n_in(self):
-        return self.weights.shape[1]
+    def shape(self):
+        """The map of neurons: one position, a channel for each."""
+        return 1, 1, len(self.weights)
 
-    @property
-    def n_out(self):
-        return self.weights.shape[0]
 
-    @property
-    def v_min(self):
-        return -(2 ** (self.v_width - 1))
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv2d(_Neurons, _Convolution):
+    """A map of spiking neurons whose synapses are a convolution; fields as in `_Neurons` and `_Convolution`, and
 
-    @property
-    def v_max(self):
-        return 2 ** (self.v_width - 1) - 1
+    Parameters
+    ----------
+    shortcut : Shortcut, optional
+        a second branch, added to the currents
+    """
 
-    def current_bounds(self, z_low, z_high):
-        """Smallest and largest sum Σ W·z any neuron can see for inputs from ``z_low`` to ``z_high``."""
-        return _current_bounds(self, z_low, z_high)
+    name: str
+    input_shape: tuple[int, int, int]
+    weights: np.ndarray
+    weight_format: WeightFormat
+    threshold: np.ndarray
+    bias: np.ndarray
+    v_width: int
+    leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
+    reset: str = "subtract"
+    fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    source: str | None = None
+    pool: Pool | None = None
+    shortcut: Shortcut | None = None
 
-    def potential_bounds(self, z_low, z_high):
-        """Smallest and largest membrane potential before firing (leaked state + current + bias)."""
-        low, high = self.current_bounds(z_low, z_high)
-        # A leak never leaves the stored range: a shift moves toward zero (or -1), tables are checked.
-        return self.v_min + low + int(self.bias.min()), self.v_max + high + int(self.bias.max())
+    kind = "conv2d"
+    of_each = "channel"
+
+    def __post_init__(self):
+        self._check_neurons()
+        if self.shortcut:
+            what = f"Layer {self.name}, shortcut"
+            self.shortcut._check_synapses(what)
+            if self.shortcut.kernel != 1:
+                raise SpikeloomError(f"{what}: its kernel must be 1 x 1, not {_by(self.shortcut.weights.shape[2:])}")
+            if self.shortcut.shape != self.shape:
+                raise SpikeloomError(f"{what}: gives a map of {_by(self.shortcut.shape)}, where the layer's own "
+                                     f"convolution gives {_by(self.shape)}")
+
+
+LAYERS = {cls.kind: cls for cls in (Dense, Conv2d)}
 
 
 @functools.lru_cache(maxsize=64)
-def _current_bounds(layer, z_low, z_high):
-    low = np.minimum(layer.weights * z_low, layer.weights * z_high).sum(axis=1)
-    high = np.maximum(layer.weights * z_low, layer.weights * z_high).sum(axis=1)
+def _current_bounds(synapses, z_low, z_high):
+    if synapses.pool:
+        z_low, z_high = synapses.pool.bounds(z_low, z_high)
+    weights = synapses.weights.reshape(len(synapses.weights), -1)
+    low = np.minimum(weights * z_low, weights * z_high).sum(axis=1)
+    high = np.maximum(weights * z_low, weights * z_high).sum(axis=1)
     return int(low.min()), int(high.max())
 
 
-def _integers(layer, name, dimensions):
+def _integers(owner, what, name, dimensions):
     """Replace a field by a read-only int64 copy, once it is known to hold integers."""
-    array = np.asarray(getattr(layer, name))
+    array = np.asarray(getattr(owner, name))
     if array.dtype.kind not in "iu":
-        raise SpikeloomError(f"Layer {layer.name}: {name} must be integers, not {array.dtype}")
+        raise SpikeloomError(f"{what}: {name} must be integers, not {array.dtype}")
     if array.ndim != dimensions:
-        raise SpikeloomError(f"Layer {layer.name}: {name} must have {dimensions} dimensions, not {array.ndim}")
+        raise SpikeloomError(f"{what}: {name} must have {dimensions} dimensions, not {array.ndim}")
     if array.size and not -EXACT_IN_FLOAT32 < int(array.min()) <= int(array.max()) < EXACT_IN_FLOAT32:
-        raise SpikeloomError(f"Layer {layer.name}: {name} must lie within ±2^24")
+        raise SpikeloomError(f"{what}: {name} must lie within ±2^24")
     array = array.astype(np.int64)
     array.setflags(write=False)
-    object.__setattr__(layer, name, array)
+    object.__setattr__(owner, name, array)
     return array
 
 
@@ -298,12 +527,14 @@ def _integers(layer, name, dimensions):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Layers over integers, each fed by the one before it.
+    """Layers over integers, each fed by one before it (or two, where it has a shortcut).
 
     Parameters
     ----------
     input : InputFormat
-    layers : tuple of Dense
+    layers : tuple of Dense or Conv2d
+        in an order in which every source comes before what it feeds; the last one, which is read out, is dense, and
+        each other one feeds at least one
     time_steps : int
         the most time steps a sample may have (1 to 65535)
     readout : "count" or "membrane"
@@ -312,13 +543,16 @@ class Network:
     notes : dict
         JSON-serialisable remarks that have no meaning for computation: how it was trained, the
         activity seen (``notes["events"]``: mean events per time step at each layer's input)
+    votes : int
+        neighbouring neurons of the last layer that vote for one class: its score is the sum of theirs
     """
 
     input: InputFormat
-    layers: tuple[Dense, ...]
+    layers: tuple[Dense | Conv2d, ...]
     time_steps: int
     readout: str = "count"
     notes: dict = field(default_factory=dict)
+    votes: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -332,41 +566,89 @@ class Network:
         names = [layer.name for layer in self.layers]
         if len(set(names)) != len(names):
             raise SpikeloomError(f"Layer names must differ, but are {', '.join(names)}")
-        size, before = self.input.size, "the input"
+        self._check_shapes()
+        last = self.layers[-1]
+        if not isinstance(last, Dense):
+            raise SpikeloomError(f"The last layer, which is read out, must be dense, not {last.kind}")
+        if not _is_integer(self.votes) or self.votes < 1 or last.n_out % self.votes:
+            raise SpikeloomError(f"Votes for a class must divide the {last.n_out} neurons of the last layer, "
+                                 f"not be {self.votes}")
         for layer in self.layers:
-            if layer.n_in != size:
-                raise SpikeloomError(f"Layer {layer.name}: takes {layer.n_in} inputs, but {before} has {size}")
-            size, before = layer.n_out, f"layer {layer.name}"
-        for layer, bounds in zip(self.layers, self.input_bounds, strict=True):
-            low, high = layer.potential_bounds(*bounds)
+            low, high = layer.potential_bounds(*self.current_bounds(layer))
             reach = max(-low, high) + int(np.abs(layer.threshold).max())
             if reach >= EXACT_IN_FLOAT32:
                 raise SpikeloomError(f"Layer {layer.name}: potentials reach ±{reach}, beyond the 2^24 that "
                                      "float32 holds exactly; use smaller weights or inputs")
 
+    def _check_shapes(self):
+        """Refuse a source that is not there or whose map is not what its layer takes, and a layer that feeds none."""
+        shapes, fed = {INPUT: self.input.shape}, set()
+        for layer, sources in zip(self.layers, self.sources, strict=True):
+            for branch, source in zip(layer.branches, sources, strict=True):
+                what = f"Layer {layer.name}" + (", shortcut" if branch is not layer else "")
+                if source not in shapes:
+                    raise SpikeloomError(f"{what}: its source must be one of {', '.join(shapes)}, not {source!r}")
+                shape = shapes[source]
+                # A dense layer without a pool takes a map as the flat list of values that it is.
+                if branch.n_in != math.prod(shape):
+                    raise SpikeloomError(f"{what}: takes {branch.n_in} inputs, but {_source(source)} has "
+                                         f"{math.prod(shape)}")
+                if branch.input_shape != shape and (isinstance(branch, _Convolution) or branch.pool):
+                    raise SpikeloomError(f"{what}: takes a map of {_by(branch.input_shape)}, but {_source(source)} "
+                                         f"has one of {_by(shape)}")
+                fed.add(source)
+            shapes[layer.name] = layer.shape
+        idle = [layer.name for layer in self.layers[:-1] if layer.name not in fed]
+        if idle:
+            raise SpikeloomError(f"Layer {idle[0]}: feeds no other layer, and is not the last")
+
+    @property
+    def sources(self):
+        """For each layer, the names of its branches' sources."""
+        before = [INPUT, *(layer.name for layer in self.layers[:-1])]
+        return [(layer.source or name, *(branch.source for branch in layer.branches[1:]))
+                for layer, name in zip(self.layers, before, strict=True)]
+
     @property
     def input_bounds(self):
-        """For each layer, the smallest and largest value of its inputs."""
-        return [self.input.bounds, *((layer.fire.low, layer.fire.high) for layer in self.layers[:-1])]
+        """For each layer, the smallest and largest value that comes to its own synapses, before pooling."""
+        bounds = self._bounds
+        return [bounds[sources[0]] for sources in self.sources]
+
+    @property
+    def _bounds(self):
+        """By source, the smallest and largest value that it sends."""
+        return {INPUT: self.input.bounds} | {layer.name: (layer.fire.low, layer.fire.high) for layer in self.layers}
+
+    def current_bounds(self, layer):
+        """Smallest and largest sum of ``layer``, all its branches together, without its biases."""
+        bounds = self._bounds
+        sources = self.sources[self.layers.index(layer)]
+        each = [branch.current_bounds(*bounds[source]) for branch, source in zip(layer.branches, sources, strict=True)]
+        return sum(low for low, _ in each), sum(high for _, high in each)
 
     @property
     def n_out(self):
-        return self.layers[-1].n_out
+        """Scores of a sample."""
+        return self.layers[-1].n_out // self.votes
 
     @property
     def weight_bits(self):
         """Bits of all weights as stored."""
-        return sum(layer.weights.size * layer.weight_format.width for layer in self.layers)
+        return sum(branch.weights.size * branch.weight_format.width for layer in self.layers
+                   for branch in layer.branches)
 
     def content(self):
         """The header (JSON-serialisable) and arrays that ``docs/format.md`` describes."""
         header, arrays = {
-            "input": dataclasses.asdict(self.input),
+            "input": self.input.content(),
             "time_steps": self.time_steps,
             "readout": self.readout,
             "notes": self.notes,
             "layers": [],
         }, {}
+        if self.votes != 1:
+            header["votes"] = self.votes
         for number, layer in enumerate(self.layers):
             leak = {"kind": layer.leak.kind}
             if isinstance(layer.leak, ShiftLeak):
@@ -376,7 +658,7 @@ class Network:
             header["layers"].append({
                 "name": layer.name,
                 "kind": layer.kind,
-                "weight_format": dataclasses.asdict(layer.weight_format),
+                **_synapses_content(layer),
                 "v_width": layer.v_width,
                 "leak": leak,
                 "reset": layer.reset,
@@ -385,6 +667,9 @@ class Network:
             arrays[f"{number}.weights"] = layer.weights.astype(np.int16)
             arrays[f"{number}.threshold"] = layer.threshold.astype(np.int32)
             arrays[f"{number}.bias"] = layer.bias.astype(np.int32)
+            if layer.shortcut:
+                header["layers"][-1]["shortcut"] = _synapses_content(layer.shortcut)
+                arrays[f"{number}.shortcut_weights"] = layer.shortcut.weights.astype(np.int16)
         return header, arrays
 
     @classmethod
@@ -393,24 +678,27 @@ class Network:
         try:
             layers = []
             for number, entry in enumerate(header["layers"]):
-                if entry["kind"] != Dense.kind:
+                if entry["kind"] not in LAYERS:
                     raise SpikeloomError(f"layer kind {entry['kind']!r} is not known")
                 leak = dict(entry["leak"])
                 if leak["kind"] == TableLeak.kind:
                     leak["table"] = tuple(arrays[f"{number}.leak_table"].tolist())
-                layers.append(Dense(
-                    name=entry["name"],
-                    weights=arrays[f"{number}.weights"],
-                    weight_format=WeightFormat(**entry["weight_format"]),
-                    threshold=arrays[f"{number}.threshold"],
-                    bias=arrays[f"{number}.bias"],
-                    v_width=entry["v_width"],
-                    leak=LEAKS[leak.pop("kind")](**leak),
-                    reset=entry["reset"],
-                    fire=_from_fields(FIRES, entry["fire"]),
-                ))
+                fields = {
+                    "name": entry["name"],
+                    "threshold": arrays[f"{number}.threshold"],
+                    "bias": arrays[f"{number}.bias"],
+                    "v_width": entry["v_width"],
+                    "leak": LEAKS[leak.pop("kind")](**leak),
+                    "reset": entry["reset"],
+                    "fire": _from_fields(FIRES, entry["fire"]),
+                }
+                kind = LAYERS[entry["kind"]]
+                if entry.get("shortcut") is not None:
+                    fields["shortcut"] = Shortcut(**_synapses_fields(Shortcut, entry["shortcut"]),
+                                                  weights=arrays[f"{number}.shortcut_weights"])
+                layers.append(kind(**fields, **_synapses_fields(kind, entry), weights=arrays[f"{number}.weights"]))
             return cls(InputFormat(**header["input"]), tuple(layers), header["time_steps"], header["readout"],
-                       header.get("notes", {}))
+                       header.get("notes", {}), header.get("votes", 1))
         except SpikeloomError as error:
             raise SpikeloomError(f"{where}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -424,7 +712,7 @@ class Network:
     @classmethod
     def load(cls, path):
         """Read a network file; raises `SpikeloomError` when it is not a valid one."""
-        header, arrays = files.load(path, KIND, VERSION)
+        header, arrays = files.load(path, KIND, *VERSIONS)
         return cls.from_content(header, arrays, str(path))
 
     @property
@@ -437,6 +725,35 @@ class Network:
             digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
             digest.update(arrays[name].tobytes())
         return digest.hexdigest()
+
+
+def _source(name):
+    return "the input" if name == INPUT else f"layer {name}"
+
+
+#: What a file says of synapses, beside weights and their format, and what is left unsaid because it is so.
+_SYNAPSES = {"source": None, "pool": None, "stride": 1, "padding": 0, "groups": 1}
+
+
+def _synapses_content(synapses):
+    entry = {"weight_format": dataclasses.asdict(synapses.weight_format)}
+    if isinstance(synapses, _Convolution) or synapses.pool:
+        entry["input_shape"] = list(synapses.input_shape)
+    for name, default in _SYNAPSES.items():
+        value = getattr(synapses, name, default)
+        if value != default:
+            entry[name] = dataclasses.asdict(value) if name == "pool" else value
+    return entry
+
+
+def _synapses_fields(kind, entry):
+    known = {each.name for each in dataclasses.fields(kind)}
+    fields = {name: entry[name] for name in _SYNAPSES if name in entry and name in known}
+    if fields.get("pool") is not None:
+        fields["pool"] = Pool(**fields["pool"])
+    if "input_shape" in entry:
+        fields["input_shape"] = tuple(entry["input_shape"])
+    return fields | {"weight_format": WeightFormat(**entry["weight_format"])}
 
 
 def _from_fields(classes, entry):

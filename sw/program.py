@@ -436,7 +436,7 @@ class Program:
         network = self.network
         return {
             "target": self.target,
-            "input": dataclasses.asdict(network.input),
+            "input": network.input.content(),
             "time_steps": network.time_steps,
             "readout": network.readout,
             "layers": [{
@@ -504,10 +504,7 @@ class Program:
     @classmethod
     def load(cls, path):
         """Read a program file; raises `SpikeloomError` when it is not a valid one."""
-        header, arrays = files.load(path, KIND)
-        if header.get("version") not in (1, VERSION):
-            raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom reads "
-                                 f"versions 1 and {VERSION}")
+        header, arrays = files.load(path, KIND, 1, VERSION)
         network = Network.from_content(header.get("network", {}), arrays, str(path))
         try:
             # Version 1 knew neither other memories nor reloadable programs.

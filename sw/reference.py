@@ -1,14 +1,27 @@
 """THE meaning of a `Network`: plain NumPy over integers. Everything else is held equal to this.
 
-For one sample, at each time step t, layer after layer, for each neuron j of a layer with inputs z_i
-(the network's input for the first layer, the spikes of the layer before, *of the same time step*, for the
-others):
+For one sample, at each time step t, layer after layer, for each neuron j with inputs z_i (the network's input or what
+the source layer fires, *in the same time step*):
 
     I_j = Σ_i W_ji · z_i[t] + b_j            exact: wide integers, no saturation on the way
     U_j = leak(V_j[t-1]) + I_j               V_j = 0 before the first time step of every sample
     z_j = fire(U_j)                          1 where U_j ≥ θ_j, else 0
     V_j[t] = store(reset(U_j, z_j))          saturated once, when it is stored
 
+The neurons of a layer make a map of rows, columns and channels, and so do values on their way between layers: that of
+row y, column x and channel c has the index (y·columns + x)·channels + c. A dense layer has one row and one column.
+
+synapses
+    ``dense``: W has a row for each neuron and a column for each input.  ``conv2d``: with stride s, padding p and a
+    k x k kernel K, the neuron of row y, column x and channel c receives the sum, over rows i and columns j of the
+    kernel and over the channels d of its group, of K[c, d, i, j] · z[s·y + i − p, s·x + j − p, d], where z is zero
+    outside its map. Of G groups, channel c belongs to group ⌊c·G / channels out⌋, whose channels d are neighbours.
+pool
+    before the weights: each block of rows and columns of the source's map becomes the ``max`` or the ``sum`` of its
+    values, channel by channel; blocks lie side by side from the first row and column, and what does not fill one is
+    left out.
+shortcut
+    a second convolution, from another source, whose sum is added to I_j.
 leak
     ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: table[V − v_min].
 fire
@@ -19,9 +32,9 @@ reset
 store
     clip to [−2^(v_width−1), 2^(v_width−1) − 1].
 
-A sample's scores are the last layer's spikes summed over its time steps (read-out ``count``) or its stored
-membrane potentials after the last time step (``membrane``). The winner is the index of the highest score, the
-lowest such index when several are equal.
+Each neuron of the last layer has a score: its spikes summed over a sample's time steps (read-out ``count``) or its
+stored membrane potential after the last time step (``membrane``). The sample's scores are the sums over ``votes``
+neighbouring neurons. The winner is the index of the highest score, the lowest such index when several are equal.
 """
 
 from dataclasses import dataclass
@@ -29,7 +42,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SpikeloomError
-from .network import GradedSpike, ShiftLeak, Silent, TableLeak
+from .network import INPUT, Dense, GradedSpike, ShiftLeak, Silent, TableLeak
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Trace:
     ----------
     spikes, membranes : list of int arrays (samples, time steps, n_out), one for each layer
         what each neuron fired, and its membrane potential as stored after the time step
-    scores : int array (samples, n_out of the last layer)
+    scores : int array (samples, n_out of the network)
     winners : int array (samples,)
     """
 
@@ -82,23 +95,61 @@ def store(layer, u):
     return np.clip(u, layer.v_min, layer.v_max)
 
 
-def currents(layer, z):
-    """Σ_i W_ji · z_i + b_j for inputs ``z`` (..., n_in); result (..., n_out), int64."""
+def pool(synapses, z):
+    """The map (..., rows, columns, channels) that the weights of ``synapses`` meet, of inputs ``z`` (..., n_in)."""
+    z = z.reshape(*z.shape[:-1], *synapses.input_shape)
+    if synapses.pool is None:
+        return z
+    rows, columns, channels = synapses.pooled_shape
+    height, width = synapses.pool.rows, synapses.pool.columns
+    blocks = z[..., :rows * height, :columns * width, :].reshape(*z.shape[:-3], rows, height, columns, width, channels)
+    return blocks.max((-4, -2)) if synapses.pool.kind == "max" else blocks.sum((-4, -2))
+
+
+def convolve(synapses, z):
+    """The map (..., rows, columns, channels) of a convolution's sums, float64, for a pooled map ``z`` of inputs."""
+    padding, stride = synapses.padding, synapses.stride
+    z = np.pad(z, [(0, 0)] * (z.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]).astype(np.float64)
+    weights = synapses.weights.astype(np.float64)
+    rows, columns, channels = synapses.shape
+    sums = np.zeros((*z.shape[:-3], rows, columns, channels))
+    for i, j in np.ndindex(synapses.kernel, synapses.kernel):
+        seen = z[..., i:i + stride * (rows - 1) + 1:stride, j:j + stride * (columns - 1) + 1:stride, :]
+        for group_sums, group_seen, group_weights in zip(
+                np.split(sums, synapses.groups, axis=-1), np.split(seen, synapses.groups, axis=-1),
+                np.split(weights[:, :, i, j], synapses.groups), strict=True):
+            group_sums += group_seen @ group_weights.T  # a view of ``sums``
+    return sums
+
+
+def currents(layer, *inputs):
+    """Σ_i W_ji · z_i + b_j for the inputs (..., n_in) of each of the layer's branches; result (..., positions,
+    channels), int64."""
     # Float64 holds these integers exactly (a network's sums stay below 2^24), and its matrix product is the
     # one NumPy has a fast routine for.
-    return (z.astype(np.float64) @ layer.weights.T.astype(np.float64)).astype(np.int64) + layer.bias
+    total = 0.0
+    for branch, z in zip(layer.branches, inputs, strict=True):
+        z = pool(branch, z)
+        if isinstance(branch, Dense):
+            flat = z.reshape(*z.shape[:-3], 1, branch.weights.shape[1]).astype(np.float64)
+            total += flat @ branch.weights.T.astype(np.float64)
+        else:
+            rows, columns, channels = layer.shape
+            total += convolve(branch, z).reshape(*z.shape[:-3], rows * columns, channels)
+    return total.astype(np.int64) + layer.bias
 
 
-def run_layer(layer, z):
-    """Spikes and membranes (samples, time steps, n_out) of one layer for inputs (samples, time steps, n_in)."""
-    current = currents(layer, z)
+def run_layer(layer, *inputs):
+    """Spikes and membranes (samples, time steps, n_out) of one layer for the inputs (samples, time steps, n_in) of each
+    of its branches."""
+    current = currents(layer, *inputs)
     spikes, membranes = np.empty_like(current), np.empty_like(current)
     v = np.zeros_like(current[:, 0])
     for t in range(current.shape[1]):
         u = leak(layer, v) + current[:, t]
         spikes[:, t] = fire(layer, u)
         membranes[:, t] = v = store(layer, reset(layer, u, spikes[:, t]))
-    return spikes, membranes
+    return tuple(array.reshape(*current.shape[:2], layer.n_out) for array in (spikes, membranes))
 
 
 def check_inputs(network, inputs):
@@ -118,6 +169,7 @@ def check_inputs(network, inputs):
 def read_out(network, spikes, membranes):
     """Scores (samples, n_out) and winners (samples,) from the last layer's spikes and membranes."""
     scores = spikes.sum(axis=1) if network.readout == "count" else membranes[:, -1]
+    scores = scores.reshape(len(scores), network.n_out, network.votes).sum(axis=2)
     return scores, scores.argmax(axis=1)
 
 
@@ -126,10 +178,10 @@ def run(network, inputs):
 
     Raises `SpikeloomError` when the inputs are not integers of the network's shape and range.
     """
-    z = check_inputs(network, inputs)
-    spikes, membranes = [], []
-    for layer in network.layers:
-        z, v = run_layer(layer, z)
-        spikes.append(z)
+    fired = {INPUT: check_inputs(network, inputs)}
+    membranes = []
+    for layer, sources in zip(network.layers, network.sources, strict=True):
+        fired[layer.name], v = run_layer(layer, *(fired[source] for source in sources))
         membranes.append(v)
+    spikes = [fired[layer.name] for layer in network.layers]
     return Trace(spikes, membranes, *read_out(network, spikes[-1], membranes[-1]))

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -16,12 +17,15 @@ import pytest
 from spikeloom import reference
 from spikeloom.network import (
     RESETS,
+    Conv2d,
     Dense,
     GradedSpike,
     InputFormat,
     Network,
     NoLeak,
+    Pool,
     ShiftLeak,
+    Shortcut,
     Silent,
     Spike,
     TableLeak,
@@ -42,7 +46,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == {"program": 2}.get(kind, 1)
+    assert header["kind"] == kind and header["version"] == {"network": 2, "program": 2, "simulation": 1}[kind]
     return header, arrays
 
 
@@ -56,14 +60,62 @@ def plain_layers(header, arrays):
     return layers
 
 
-def plain_step(layer, z, v):
-    """One time step of a layer: what it fires for ``z``, while ``v``, its membrane potentials, are updated in place."""
+def plain_pool(synapses, z, shape):
+    """What a branch makes of a map (a list in the order of indices) of ``shape`` before its weights: a map, a shape."""
+    pool = synapses.get("pool")
+    if pool is None:
+        return z, shape
+    rows, columns, channels = shape
+    height, width = rows // pool["rows"], columns // pool["columns"]
+    pooled = []
+    for y, x, c in itertools.product(range(height), range(width), range(channels)):
+        block = [z[((y * pool["rows"] + i) * columns + x * pool["columns"] + j) * channels + c]
+                 for i in range(pool["rows"]) for j in range(pool["columns"])]
+        pooled.append(max(block) if pool["kind"] == "max" else sum(block))
+    return pooled, (height, width, channels)
+
+
+def plain_sums(synapses, weights, z, shape):
+    """The sums of a convolution with the map ``z`` of ``shape``, and their shape."""
+    z, (rows, columns, channels) = plain_pool(synapses, z, shape)
+    stride, padding, groups = (synapses.get(name, default)
+                               for name, default in (("stride", 1), ("padding", 0), ("groups", 1)))
+    out, k = len(weights), len(weights[0][0])
+    height, width = ((n + 2 * padding - k) // stride + 1 for n in (rows, columns))
+    sums = []
+    for y, x, c in itertools.product(range(height), range(width), range(out)):
+        total = 0
+        for d, i, j in itertools.product(range(channels // groups), range(k), range(k)):
+            row, column = y * stride + i - padding, x * stride + j - padding
+            if 0 <= row < rows and 0 <= column < columns:
+                channel = c * groups // out * (channels // groups) + d
+                total += weights[c][d][i][j] * z[(row * columns + column) * channels + channel]
+        sums.append(total)
+    return sums, (height, width, out)
+
+
+def plain_currents(layer, z, shape, z_shortcut, shape_shortcut):
+    """The sums Σ W · z of a layer's neurons, and the shape of their map."""
+    if layer["kind"] == "dense":
+        z, _ = plain_pool(layer, z, shape)
+        return [sum(weight * value for weight, value in zip(row, z, strict=True)) for row in layer["weights"]], (
+            1, 1, len(layer["weights"]))
+    sums, made = plain_sums(layer, layer["weights"], z, shape)
+    if "shortcut" in layer:
+        more, same = plain_sums(layer["shortcut"], layer["shortcut_weights"], z_shortcut, shape_shortcut)
+        assert same == made
+        sums = [one + other for one, other in zip(sums, more, strict=True)]
+    return sums, made
+
+
+def plain_step(layer, sums, v):
+    """One time step of a layer: what it fires for ``sums``, while ``v``, its membrane potentials, are updated in
+    place."""
     v_min, v_max = -(2 ** (layer["v_width"] - 1)), 2 ** (layer["v_width"] - 1) - 1
     fired = []
-    for j, row in enumerate(layer["weights"]):
-        i = layer["bias"][j]
-        for weight, value in zip(row, z, strict=True):
-            i += weight * value
+    for j, total in enumerate(sums):
+        channel = j % len(layer["threshold"])
+        i = total + layer["bias"][channel]
 
         if layer["leak"]["kind"] == "none":
             leaked = v[j]
@@ -73,7 +125,7 @@ def plain_step(layer, z, v):
             leaked = layer["leak_table"][v[j] - v_min]
         u = leaked + i
 
-        threshold = layer["threshold"][j]
+        threshold = layer["threshold"][channel]
         if layer["fire"]["kind"] == "spike":
             spike = 1 if u >= threshold else 0
         elif layer["fire"]["kind"] == "graded":
@@ -93,24 +145,33 @@ def plain_step(layer, z, v):
 
 
 def plain_run(header, arrays, samples):
-    """Spikes and membranes [layer][sample][time step][neuron], scores [sample][neuron] and winners [sample]."""
+    """Spikes and membranes [layer][sample][time step][neuron], scores [sample][class] and winners [sample]."""
     layers = plain_layers(header, arrays)
     spikes, membranes = [[] for _ in layers], [[] for _ in layers]
     scores, winners = [], []
+    shape = tuple(header["input"].get("shape", (1, 1, header["input"]["size"])))
     for sample in samples:
-        v = [[0] * len(layer["weights"]) for layer in layers]
+        v = [None] * len(layers)
         for number in range(len(layers)):
             spikes[number].append([])
             membranes[number].append([])
         for z in sample:
+            sent, before = {"input": (z, shape)}, "input"
             for number, layer in enumerate(layers):
-                z = plain_step(layer, z, v[number])
+                shortcut = sent[layer["shortcut"]["source"]] if "shortcut" in layer else (None, None)
+                sums, made = plain_currents(layer, *sent[layer.get("source", before)], *shortcut)
+                if v[number] is None:
+                    v[number] = [0] * len(sums)
+                z = plain_step(layer, sums, v[number])
+                sent[layer["name"]], before = (z, made), layer["name"]
                 spikes[number][-1].append(z)
                 membranes[number][-1].append(list(v[number]))
         if header["readout"] == "count":
-            score = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v[-1]))]
+            each = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v[-1]))]
         elif header["readout"] == "membrane":
-            score = v[-1]
+            each = v[-1]
+        votes = header.get("votes", 1)
+        score = [sum(each[j:j + votes]) for j in range(0, len(each), votes)]
         scores.append(score)
         winners.append(score.index(max(score)))
     return spikes, membranes, scores, winners
@@ -118,7 +179,7 @@ def plain_run(header, arrays, samples):
 
 def plain_digest(header, arrays):
     """A network's digest."""
-    meaning = {key: header[key] for key in ("input", "time_steps", "readout", "layers")}
+    meaning = {key: header[key] for key in ("input", "time_steps", "readout", "layers", "votes") if key in header}
     content = json.dumps(meaning, sort_keys=True).encode()
     for name in sorted(arrays):
         kind = "<i2" if name.endswith("weights") else "<i4"
@@ -182,16 +243,44 @@ def random_network(number, *, fires=("spike", "graded", "silent")):
     return Network(entry, tuple(layers), 6, ("count", "membrane")[number % 2], {"why": number})
 
 
+def random_map_network(number):
+    """Three convolutions, the last with a shortcut around it, and a dense layer whose neurons vote."""
+    rng = np.random.default_rng(number)
+    form = FORMATS[number % len(FORMATS)]
+
+    def neurons(name, channels):
+        return {"name": name, "threshold": rng.integers(1, 9, channels), "bias": rng.integers(-2, 3, channels),
+                "v_width": 6, "leak": ShiftLeak(1), "weight_format": form}
+
+    def drawn(*shape):
+        return rng.choice(form.values, shape)
+
+    groups = int(rng.integers(1, 3))
+    shape = (int(rng.integers(5, 8)), int(rng.integers(4, 8)), 2 * groups)
+    first = Conv2d(**neurons("first", 4), input_shape=shape, weights=drawn(4, 2, 3, 3), groups=groups,
+                   padding=int(rng.integers(0, 3)), stride=int(rng.integers(1, 3)))
+    pool = (None, Pool("max", 1, 2), Pool("sum", 2, 1))[number % 3]
+    second = Conv2d(**neurons("second", 6), input_shape=first.shape, weights=drawn(6, 4, 1, 1), pool=pool)
+    third = Conv2d(**neurons("third", 6), input_shape=second.shape, weights=drawn(6, 6, 1, 1),
+                   shortcut=Shortcut("first", first.shape, drawn(6, 2, 1, 1), form, groups=2, pool=pool))
+    pool = Pool(("max", "sum")[number % 2], *third.shape[:2])
+    last = Dense(**neurons("last", 6), weights=drawn(6, 6), input_shape=third.shape, pool=pool)
+    other = Dense(**neurons("other", 4), weights=drawn(4, last.n_out))
+    return Network(InputFormat(math.prod(shape), 1 + number % 2, shape), (first, second, third, last, other), 3,
+                   ("count", "membrane")[number % 2], {"why": number}, 2)
+
+
 def random_inputs(network, seed):
     return np.random.default_rng(seed).integers(0, 2**network.input.width, (3, network.time_steps, network.input.size))
 
 
-@pytest.mark.parametrize("number", range(len(RULES)), ids=["-".join(rule) for rule in RULES])
-def test_a_simulator_from_the_page_equals_the_reference(number, tmp_path):
-    network = random_network(number)
+@pytest.mark.parametrize("network", [
+    *(pytest.param(random_network(number), id="-".join(rule)) for number, rule in enumerate(RULES)),
+    *(pytest.param(random_map_network(number), id=f"maps-{number}") for number in range(len(FORMATS)))])
+def test_a_simulator_from_the_page_equals_the_reference(network, tmp_path):
     network.save(tmp_path / "network.npz")
     header, arrays = read(tmp_path / "network.npz", "network")
-    inputs = random_inputs(network, number)
+    inputs = random_inputs(network, network.notes["why"])
     spikes, membranes, scores, winners = plain_run(header, arrays, inputs.tolist())
     expected = reference.run(network, inputs)
     assert spikes == [array.tolist() for array in expected.spikes]
@@ -257,7 +346,7 @@ def test_the_example_is_right():
     seen = reference.run(network, inputs)
     before = np.concatenate([np.zeros((1, 2), int), seen.membranes[0][0, :-1]])
     leaked = reference.leak(network.layers[0], before)
-    current = reference.currents(network.layers[0], inputs[0])
+    current = reference.currents(network.layers[0], inputs[0])[:, 0]
     assert np.array_equal(rows[..., 4:], np.stack(
         [leaked, current, leaked + current, seen.spikes[0][0], seen.membranes[0][0]], axis=-1))
     assert seen.scores.tolist() == [[1, 3]] and seen.winners.tolist() == [1]
@@ -280,6 +369,8 @@ def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
     for number in range(len(RULES)):
         random_network(number).save(tmp_path / f"{number}.npz")
         written.append(read(tmp_path / f"{number}.npz", "network"))
+        random_map_network(number).save(tmp_path / "maps.npz")
+        written.append(read(tmp_path / "maps.npz", "network"))
     network = random_network(0, fires=("spike",))
     program = Program(network, "hx8k", [Placement(1, 1)] * 3)
     program.save(tmp_path / "program.npz")
@@ -295,4 +386,5 @@ def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
         row = re.search(rf"^\| `{re.sub(r'^[0-9]+', 'L', name)}` \| (.+?) \| (\(.*?\)) \|", page, re.MULTILINE)
         assert row, name
         assert row[1] in (array.dtype.name, "any integer"), name
-        assert row[2].count(",") + (not row[2].endswith(",)")) == array.ndim, name
+        shapes = row[2].split(" or ")  # by the kind of layer
+        assert array.ndim in [shape.count(",") + (not shape.endswith(",)")) for shape in shapes], name

@@ -12,11 +12,14 @@ from networks import WEIGHT_FORMATS, networks
 from spikeloom import files, network
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Conv2d,
     Dense,
     GradedSpike,
     InputFormat,
     Network,
+    Pool,
     ShiftLeak,
+    Shortcut,
     TableLeak,
     WeightFormat,
     signed_width,
@@ -27,6 +30,27 @@ def dense(name="a", n_in=3, n_out=2, **changes):
     fields = {"name": name, "weights": np.ones((n_out, n_in), int), "weight_format": WeightFormat("ternary", 2),
               "threshold": np.full(n_out, 2), "bias": np.zeros(n_out, int), "v_width": 4}
     return Dense(**fields | changes)
+
+
+def conv(name="c", shape=(4, 5, 2), channels=3, k=3, **changes):
+    channels_in = shape[2] // changes.get("groups", 1)
+    fields = {"name": name, "input_shape": shape, "weights": np.ones((channels, channels_in, k, k), int),
+              "weight_format": WeightFormat("ternary", 2), "threshold": np.full(channels, 2),
+              "bias": np.zeros(channels, int), "v_width": 4}
+    return Conv2d(**fields | changes)
+
+
+def shortcut(shape=(4, 5, 2), channels=3, source="input", **changes):
+    fields = {"source": source, "input_shape": shape, "weights": np.ones((channels, shape[2], 1, 1), int),
+              "weight_format": WeightFormat("int", 4)}
+    return Shortcut(**fields | changes)
+
+
+def residual(**changes):
+    """Two convolutions, the second with a shortcut around the first, and a pooled read-out."""
+    made = {"first": conv("first", padding=1), "second": conv("second", (4, 5, 3), padding=1, shortcut=shortcut()),
+            "last": dense("last", 3, 4, input_shape=(4, 5, 3), pool=Pool("sum", 4, 5))} | changes
+    return Network(InputFormat(40, 1, (4, 5, 2)), tuple(made.values()), 5, votes=2)
 
 
 def small():
@@ -54,13 +78,51 @@ def small():
     (lambda: dense(leak=TableLeak((8,) * 16)), "Layer a: leak table entries must lie within -8 to 7"),
     (lambda: dense(fire=GradedSpike(0, 3), threshold=np.array([2, 3])),
      "Layer a: thresholds of graded spikes must be powers of two"),
+    (lambda: dense(name="input"), "Layer name must not be 'input', which is where a network's input comes from"),
+    (lambda: dense(pool=Pool("max", 2, 2)), "Layer a: a map's shape is (rows, columns, channels), not None"),
+    (lambda: dense(input_shape=(2, 2, 3)), "Layer a: weights must have shape (2, 12), not (2, 3)"),
+    (lambda: dense(input_shape=(2, 2, 3), pool=Pool("max", 3, 1)),
+     "Layer a: a map of 2 x 2 x 3 has no block of 3 x 1 to pool"),
+    (lambda: Pool("mean", 2, 2), "Pool kind must be max or sum, not 'mean'"),
+    (lambda: Pool("max", 0, 2), "Rows of a pooled block must be between 1 and 255, not 0"),
+    (lambda: conv(weights=np.ones((3, 2, 3, 2), int)),
+     "Layer c: a kernel must be 1 x 1 to 7 x 7, not 3 x 2"),
+    (lambda: conv(k=8, shape=(9, 9, 2)), "Layer c: a kernel must be 1 x 1 to 7 x 7, not 8 x 8"),
+    (lambda: conv(k=5), "Layer c: a kernel of 5 x 5 does not fit into 4 x 5 positions with a padding of 0"),
+    (lambda: conv(padding=3), "Layer c: padding must be between 0 and 2, not 3"),
+    (lambda: conv(stride=0), "Layer c: stride must be between 1 and 7, not 0"),
+    (lambda: conv(groups=2), "Layer c: groups must divide its 2 channels in and 3 channels out, not be 2"),
+    (lambda: conv(weights=np.ones((3, 1, 3, 3), int)),
+     "Layer c: weights must have shape (3, 2, 3, 3), not (3, 1, 3, 3)"),
+    (lambda: conv(threshold=np.full(4, 2)),
+     "Layer c: threshold must have shape (3,), one for each channel, not (4,)"),
+    (lambda: conv(weights=np.full((3, 2, 3, 3), 2)),
+     "Layer c: weight [0, 0, 0, 0] = 2 is not on the 2-bit ternary grid"),
+    (lambda: conv(shape=(2048, 2048, 2), k=1), "Layer c: must have at most 4194304 neurons, not 12582912"),
+    (lambda: conv(padding=1, shortcut=shortcut(weights=np.ones((3, 2, 3, 3), int))),
+     "Layer c, shortcut: its kernel must be 1 x 1, not 3 x 3"),
+    (lambda: conv(shortcut=shortcut()),
+     "Layer c, shortcut: gives a map of 4 x 5 x 3, where the layer's own convolution gives 2 x 3 x 3"),
+    (lambda: InputFormat(12, 1, (3, 5, 1)), "Input shape 3 x 5 x 1 must have 12 values, not 15"),
+    (lambda: residual(first=conv("first", (5, 4, 2), padding=1)),
+     "Layer first: takes a map of 5 x 4 x 2, but the input has one of 4 x 5 x 2"),
+    (lambda: residual(second=conv("second", (4, 5, 3), padding=1, source="last")),
+     "Layer second: its source must be one of input, first, not 'last'"),
+    (lambda: residual(second=conv("second", (4, 5, 3), padding=1, shortcut=shortcut(source="other"))),
+     "Layer second, shortcut: its source must be one of input, first, not 'other'"),
+    (lambda: residual(second=conv("second", padding=1, source="input")),
+     "Layer first: feeds no other layer, and is not the last"),
+    (lambda: Network(InputFormat(40, 1, (4, 5, 2)), (conv(padding=1),), 1),
+     "The last layer, which is read out, must be dense, not conv2d"),
+    (lambda: Network(InputFormat(3), (dense(),), 1, votes=3),
+     "Votes for a class must divide the 2 neurons of the last layer, not be 3"),
     (lambda: ShiftLeak(0), "Leak shift must be between 1 and 15, not 0"),
     (lambda: GradedSpike(1, 3),
      "A graded spike's range must hold 0, reach above it, and lie within -128 to 127, not 1 to 3"),
     (lambda: WeightFormat("quaternary", 2),
      "Weight kind must be one of binary, ternary, int, pot, not 'quaternary'"),
     (lambda: WeightFormat("int", 9), "Width of int weights must be between 2 and 8 bits, not 9"),
-    (lambda: InputFormat(0), "Input size must be between 1 and 65536, not 0"),
+    (lambda: InputFormat(0), "Input size must be between 1 and 4194304, not 0"),
     (lambda: InputFormat(1, 9), "Input width must be between 1 and 8 bits, not 9"),
     (lambda: Network(InputFormat(3), (), 1), "A network must have at least one layer"),
     (lambda: Network(InputFormat(3), (dense(),), 0), "Time steps must be between 1 and 65535, not 0"),
@@ -127,6 +189,19 @@ def test_a_network_reads_back(tmp_path_factory, made):
     path = tmp_path_factory.mktemp("networks") / "network.npz"
     made.save(path)
     assert same(Network.load(path), made)
+
+
+@pytest.mark.parametrize("pool", [None, Pool("max", 1, 1)])
+def test_branches_read_back(tmp_path, pool):
+    made = residual(second=conv("second", (4, 5, 3), padding=1, groups=3, pool=pool, source="first",
+                                shortcut=shortcut(groups=1, pool=pool)))
+    made.save(tmp_path / "network.npz")
+    again = Network.load(tmp_path / "network.npz")
+    assert same(again, made)
+    assert again.sources == [("input",), ("first", "input"), ("second",)]
+    assert again.layers[1].pool == again.layers[1].shortcut.pool == pool
+    assert again.n_out == 2 and again.layers[1].shape == (4, 5, 3)
+    assert again.current_bounds(again.layers[1]) == (0, 9 + 2)
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path):
@@ -201,8 +276,10 @@ def test_another_kind_or_version_is_told(tmp_path):
     header, arrays = small().content()
     files.save(path, "program", 1, header, arrays)
     assert refusal(path).endswith("holds a 'program', where a 'network' is needed")
-    files.save(path, "network", 2, header, arrays)
-    assert refusal(path).endswith("format version 2, where this Spikeloom reads version 1")
+    files.save(path, "network", 3, header, arrays)
+    assert refusal(path).endswith("format version 3, where this Spikeloom reads versions 1 and 2")
+    files.save(path, "network", 1, header, arrays)
+    assert Network.load(path).digest == small().digest
 
 
 def change_header(change):
@@ -216,7 +293,7 @@ def change_header(change):
     (lambda header, arrays: header["layers"][0].pop("reset"), "a field is missing or of the wrong type"),
     (lambda header, arrays: header.update(layers=3), "a field is missing or of the wrong type"),
     (lambda header, arrays: header.update(input={"size": "three"}),
-     "Input size must be between 1 and 65536, not three"),
+     "Input size must be between 1 and 4194304, not three"),
     (lambda header, arrays: header["layers"][0]["leak"].update(kind="drift"), "a field is missing"),
     (lambda header, arrays: header["layers"][0]["fire"].update(extra=1), "a field is missing"),
     (lambda header, arrays: arrays.pop("1.bias"), "a field is missing or of the wrong type"),

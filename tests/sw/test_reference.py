@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Conv2d,
     Dense,
     GradedSpike,
     InputFormat,
     Network,
     NoLeak,
+    Pool,
     ShiftLeak,
+    Shortcut,
     Silent,
     TableLeak,
     WeightFormat,
@@ -129,3 +133,48 @@ def test_no_samples_give_no_results():
     trace = reference.run(neuron(), np.zeros((0, 2, 1), int))
     assert trace.winners.shape == (0,)
     assert trace.spikes[0].shape == (0, 2, 1)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_convolutions_are_those_of_pytorch(seed):
+    rng = np.random.default_rng(seed)
+    rows, columns, channels = (int(n) for n in rng.integers(1, 10, 3))
+    groups, kernel, stride = int(rng.choice([1, channels])), int(rng.integers(1, 8)), int(rng.integers(1, 4))
+    padding, out = int(rng.integers(0, kernel)), groups * int(rng.integers(1, 4))
+    pool = [None, Pool("max", 2, 1), Pool("sum", 1, 2)][seed % 3]
+    pooled = pool.shape((rows, columns, channels)) if pool else (rows, columns, channels)
+    if min(pooled[:2]) + 2 * padding < kernel or 0 in pooled:
+        kernel, padding, pool = 1, 0, None
+    layer = Conv2d(name="c", input_shape=(rows, columns, channels), stride=stride, padding=padding, groups=groups,
+                   weights=rng.integers(-8, 8, (out, channels // groups, kernel, kernel)), pool=pool,
+                   weight_format=WeightFormat("int", 4), threshold=np.ones(out, int), bias=rng.integers(-9, 9, out),
+                   v_width=4)
+    z = rng.integers(0, 4, (2, 3, layer.n_in))
+    images = torch.from_numpy(z.reshape(6, rows, columns, channels)).permute(0, 3, 1, 2).double()
+    if pool:
+        block = pool.rows, pool.columns
+        images = (torch.nn.functional.max_pool2d(images, block) if pool.kind == "max"
+                  else torch.nn.functional.avg_pool2d(images, block, divisor_override=1))
+    weights, bias = (torch.from_numpy(array.copy()).double() for array in (layer.weights, layer.bias))
+    expected = torch.nn.functional.conv2d(images, weights, bias, stride, padding, groups=groups)
+    assert expected.shape[1:] == (layer.shape[2], *layer.shape[:2])
+    assert np.array_equal(reference.currents(layer, z), expected.permute(0, 2, 3, 1).numpy().reshape(2, 3, -1, out))
+
+
+def test_a_shortcut_adds_to_the_currents():
+    ternary, ones = WeightFormat("ternary", 2), np.ones(2, int)
+    layer = Conv2d(name="c", input_shape=(2, 2, 1), weights=np.ones((2, 1, 1, 1), int), weight_format=ternary,
+                   threshold=ones, bias=ones, v_width=6,
+                   shortcut=Shortcut("input", (4, 4, 2), np.array([3, -2]).reshape(2, 1, 1, 1), WeightFormat("int", 3),
+                                     stride=2, groups=2))
+    own, other = np.array([0, 1, 0, 1]), np.zeros((4, 4, 2), int)
+    other[0, 0] = other[2, 2] = other[1, 1] = 1
+    assert reference.currents(layer, own, other.ravel()).tolist() == [[4, -1], [2, 2], [1, 1], [5, 0]]
+
+
+def test_neighbours_vote_for_a_class():
+    layer = Dense("out", np.array([[1], [0], [1], [1]]), WeightFormat("ternary", 2), np.full(4, 1), np.zeros(4, int), 4)
+    made = Network(InputFormat(1), (layer,), 2, votes=2)
+    run = reference.run(made, np.ones((1, 2, 1), int))
+    assert run.spikes[0].tolist() == [[[1, 0, 1, 1]] * 2]
+    assert run.scores.tolist() == [[2, 4]] and run.winners.tolist() == [1]

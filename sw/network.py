@@ -522,6 +522,13 @@ def _integers(owner, what, name, dimensions):
     return array
 
 
+def sources(layers):
+    """For each of ``layers``, integer ones or those of `spikeloom.model`, the names of its branches' sources."""
+    before = [INPUT, *(layer.name for layer in layers)]
+    return [(layer.source or name, *(branch.source for branch in layer.branches[1:]))
+            for layer, name in zip(layers, before, strict=False)]
+
+
 # The network ------------------------------------------------------------------------------------
 
 
@@ -605,9 +612,7 @@ class Network:
     @property
     def sources(self):
         """For each layer, the names of its branches' sources."""
-        before = [INPUT, *(layer.name for layer in self.layers[:-1])]
-        return [(layer.source or name, *(branch.source for branch in layer.branches[1:]))
-                for layer, name in zip(self.layers, before, strict=True)]
+        return sources(self.layers)
 
     @property
     def input_bounds(self):

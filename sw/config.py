@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import data
 from .augment import Augment
-from .encode import Delta, Direct, Latency, Rate
+from .encode import Delta, Direct, Frames, Latency, Rate
 from .errors import SpikeloomError
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .model import SpikingDense, SpikingNetwork
@@ -117,7 +117,7 @@ class Training:
 class Config:
     """A whole training run."""
 
-    encoder: Direct | Rate | Latency | Delta
+    encoder: Direct | Rate | Latency | Delta | Frames
     layers: tuple[Layer, ...]
     training: Training
     data: Data = field(default_factory=Data)
@@ -152,7 +152,7 @@ class Config:
     @property
     def input(self):
         """The network's `InputFormat`."""
-        return self.encoder.input_format(self.dataset.pixels)
+        return self.dataset.input_format(self.encoder)
 
     def build(self, generator=None):
         """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""

@@ -1,6 +1,8 @@
-"""Images and labels: scikit-learn's digits, embedded; MNIST and Fashion-MNIST from files that the user has.
+"""Samples and labels: scikit-learn's digits, embedded; images and recordings of events from files that the user has.
 
-Nothing is ever downloaded.
+What `load` gives is indexed by sample, and ``encoder(samples[chosen])`` is what enters a network, for images and events
+alike: images become spikes then, while recordings were made into frames when they were loaded. Nothing is ever
+downloaded.
 """
 
 from __future__ import annotations
@@ -13,26 +15,48 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .encode import ENCODERS
+from . import events
+from .encode import ENCODERS, Frames
 from .errors import SpikeloomError
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a data set's images look like."""
+    """What a data set's images look like, or the sensor its events come from, where it has ``polarities``: 1 or 2."""
 
     name: str
     height: int
     width: int
     classes: int
+    polarities: int = 0
 
     @property
     def pixels(self):
         return self.height * self.width
 
+    @property
+    def has_events(self):
+        """Whether it holds recordings of events rather than images."""
+        return self.polarities > 0
+
+    @property
+    def shape(self):
+        """The map of an image or a frame, (rows, columns, channels)."""
+        return self.height, self.width, self.polarities or 1
+
+    def input_format(self, encoder):
+        """The `InputFormat` of a network fed through ``encoder``; raises `SpikeloomError` where it does not suit."""
+        if self.has_events != isinstance(encoder, Frames):
+            kinds = [kind for kind, cls in ENCODERS.items() if (cls is Frames) == self.has_events]
+            raise SpikeloomError(f"Data set {self.name} has {'events' if self.has_events else 'images'}: its encoder "
+                                 f"must be {' or '.join(kinds)}, not {getattr(encoder, 'kind', None)}")
+        return encoder.input_format(self.shape)
+
 
 DATASETS = {dataset.name: dataset for dataset in (
-    Dataset("digits", 8, 8, 10), Dataset("mnist", 28, 28, 10), Dataset("fashion_mnist", 28, 28, 10))}
+    Dataset("digits", 8, 8, 10), Dataset("mnist", 28, 28, 10), Dataset("fashion_mnist", 28, 28, 10),
+    Dataset("nmnist", 34, 34, 10, 2), Dataset("dvsgesture", 128, 128, 11, 2), Dataset("shd", 1, 700, 20, 1),
+    Dataset("cifar10dvs", 128, 128, 10, 2), Dataset("ncaltech101", 180, 240, 101, 2))}
 SPLITS = ("train", "test")
 
 #: Of scikit-learn's 1797 digits, so many are the test set; which ones is drawn with a fixed seed.
@@ -47,23 +71,63 @@ def find(name):
     return DATASETS[name]
 
 
-def load(name, split, data_dir=None):
-    """Images (n, pixels) uint8 and labels (n,) int64 of a data set's split, as NumPy arrays.
+def load(name, split, data_dir=None, encoder=None, count=None):
+    """Samples uint8 and labels (n,) int64 of a data set's split, as NumPy arrays.
+
+    Samples are images (n, pixels), for ``encoder`` to be called on, or frames (n, time steps, n_in) as ``encoder`` made
+    them from recordings of events, on which calling it changes nothing. Frames are kept in the user's cache
+    (`spikeloom.events.frames`) and mapped from there into memory, writable as a private copy.
 
     Parameters
     ----------
-    name : "digits", "mnist" or "fashion_mnist"
+    name : a key of `DATASETS`
     split : "train" or "test"
     data_dir : path, needed for all but the digits
-        the folder with the four IDX files, plain or gzipped, or one that has them in a folder called ``name``
+        for images, the folder with the four IDX files, plain or gzipped; for events, the one that holds what
+        `spikeloom.events.SOURCES` says; or one that has them in a folder called ``name``
+    encoder : Frames, needed for events
+    count : int, optional
+        only the first so many; of recordings whose frames are not in the cache no others are read then
 
     Raises `SpikeloomError` when a file is missing, truncated or not what it should be.
     """
     dataset = find(name)
     if split not in SPLITS:
         raise SpikeloomError(f"Split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if name == "digits":
-        return _digits(split)
+    if dataset.has_events:
+        dataset.input_format(encoder)
+        recordings = events.recordings(dataset, split, data_dir)
+        samples, labels = recordings, recordings.labels
+    else:
+        samples, labels = _digits(split) if name == "digits" else _idx(dataset, split, data_dir)
+    if count is not None and not 1 <= count <= len(labels):
+        raise SpikeloomError(f"Samples of the {split} split of {name} must be between 1 and {len(labels)}, "
+                             f"not {count}")
+    return events.frames(samples, encoder, count) if dataset.has_events else samples[:count], labels[:count]
+
+
+def samples(description, split, count=None, data_dir=None):
+    """Encoded inputs (n, time steps, n_in) int64, as a network was trained to take them, and labels (n,).
+
+    Parameters
+    ----------
+    description : dict
+        ``network.notes["data"]``: {"dataset": name, "encoder": {"kind": kind, **fields}}
+    split, count, data_dir : as for `load`
+    """
+    try:
+        fields = dict(description["encoder"])
+        encoder = ENCODERS[fields.pop("kind")](**fields)
+        name = description["dataset"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpikeloomError("The network does not say how its data was encoded "
+                             f"({type(error).__name__}: {error})") from None
+    loaded, labels = load(name, split, data_dir, encoder, count)
+    return encoder(torch.from_numpy(loaded)).numpy().astype(np.int64), labels
+
+
+def _idx(dataset, split, data_dir):
+    name = dataset.name
     folder = _folder(name, data_dir)
     images_path = _idx_path(folder, f"{IDX_PREFIX[split]}-images-idx3-ubyte", name)
     labels_path = _idx_path(folder, f"{IDX_PREFIX[split]}-labels-idx1-ubyte", name)
@@ -78,32 +142,6 @@ def load(name, split, data_dir=None):
         raise SpikeloomError(f"{labels_path}: labels must be below {dataset.classes}, "
                              f"but one is {labels.max()}")
     return images.reshape(len(images), -1), labels.astype(np.int64)
-
-
-def samples(description, split, count=None, data_dir=None):
-    """Encoded inputs (n, time steps, n_in) int64, as a network was trained to take them, and labels (n,).
-
-    Parameters
-    ----------
-    description : dict
-        ``network.notes["data"]``: {"dataset": name, "encoder": {"kind": kind, **fields}}
-    split : "train" or "test"
-    count : int, optional
-        only the first so many
-    data_dir : as for `load`
-    """
-    try:
-        fields = dict(description["encoder"])
-        encoder = ENCODERS[fields.pop("kind")](**fields)
-        name = description["dataset"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpikeloomError("The network does not say how its data was encoded "
-                             f"({type(error).__name__}: {error})") from None
-    images, labels = load(name, split, data_dir)
-    if count is not None and not 1 <= count <= len(images):
-        raise SpikeloomError(f"Samples of the {split} split of {name} must be between 1 and {len(images)}, "
-                             f"not {count}")
-    return encoder(torch.from_numpy(images[:count])).numpy().astype(np.int64), labels[:count]
 
 
 def read_idx(path, dimensions):

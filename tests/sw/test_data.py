@@ -82,7 +82,7 @@ def test_samples_are_rebuilt_from_the_notes():
     ({"dataset": "digits", "encoder": {"kind": "odd"}}, 1,
      "The network does not say how its data was encoded (KeyError: 'odd')"),
     ({"dataset": "letters", "encoder": {"kind": "rate"}}, 1,
-     "Data set must be one of digits, mnist, fashion_mnist, not 'letters'"),
+     f"Data set must be one of {', '.join(data.DATASETS)}, not 'letters'"),
     ({"dataset": "digits", "encoder": {"kind": "rate"}}, 451,
      "Samples of the test split of digits must be between 1 and 450, not 451"),
 ])
@@ -142,5 +142,5 @@ def test_a_missing_folder_is_told_with_what_belongs_there(tmp_path):
 def test_unknown_names_are_told():
     with pytest.raises(SpikeloomError, match="Split must be one of train, test, not 'valid'"):
         data.load("digits", "valid")
-    with pytest.raises(SpikeloomError, match="Data set must be one of digits, mnist, fashion_mnist, not 'x'"):
+    with pytest.raises(SpikeloomError, match="Data set must be one of digits, mnist, .*, not 'x'"):
         data.load("x", "test")

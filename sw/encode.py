@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .errors import SpikeloomError
+from .events import tonic
 from .network import InputFormat
 
 SLICINGS = ("time", "count")
@@ -193,8 +194,7 @@ class Frames(_Encoder):
         shape : (rows, columns, polarities)
             the sensor's; every event lies within it
         """
-        from tonic import transforms  # seconds to import
-
+        transforms = tonic().transforms
         events = events.copy()
         if length := len(events):
             length = int(events["t"][-1] - events["t"][0]) + 1

@@ -7,7 +7,6 @@ An event is a structure of `EVENT`; a recording is an array of them in the order
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -35,16 +34,16 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 @dataclass(frozen=True)
 class Source:
-    """What a data set looks like on disk: as `tonic` leaves it when it has downloaded and unpacked it.
+    """What a data set looks like on disk: what `tonic` makes of it when it downloads it.
 
     Parameters
     ----------
     tonic : str
-        its class in ``tonic.datasets``, which is also the name of the folder that tonic makes for it
+        its class in ``tonic.datasets``, and the folder that tonic makes for it
     train, test : tuple of str
-        folders or files that must be there for a split; no ``test`` where there is no official one
+        the parts, folders or files, that must be there for a split; no ``test`` where there is no official one
     within : str
-        what is in them, in words
+        what is in the parts, in words
     hold_out : int
         where there is no test part, every so-manieth recording of each class, in the order of file names, is the test
         split, and the others are the training split; 0 where the test part is needed
@@ -58,12 +57,12 @@ class Source:
 
 
 SOURCES = {
-    "nmnist": Source("NMNIST", ("Train",), ("Test",), "with DIGIT/*.bin", 5),
-    "dvsgesture": Source("DVSGesture", ("ibmGestureTrain",), ("ibmGestureTest",), "with USER_LIGHT/CLASS.npy"),
-    "shd": Source("SHD", ("shd_train.h5",), ("shd_test.h5",), "of spikes, units and labels"),
+    "nmnist": Source("NMNIST", ("Train",), ("Test",), "DIGIT/*.bin", 5),
+    "dvsgesture": Source("DVSGesture", ("ibmGestureTrain",), ("ibmGestureTest",), "USER_LIGHT/CLASS.npy"),
+    "shd": Source("SHD", ("shd_train.h5",), ("shd_test.h5",), "spikes/times, spikes/units, labels"),
     "cifar10dvs": Source("CIFAR10DVS", ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
-                                        "truck"), (), "with *.aedat4", 10),
-    "ncaltech101": Source("NCALTECH101", ("Caltech101",), (), "with CLASS/*.bin", 5)}
+                                        "truck"), (), "*.aedat4", 10),
+    "ncaltech101": Source("NCALTECH101", ("Caltech101",), (), "CLASS/*.bin", 5)}
 
 
 def tonic():
@@ -118,13 +117,18 @@ def _read_bin(path):
 def _check_bin(path):
     size = path.stat().st_size
     if size % BIN_EVENT_BYTES:
-        raise SpikeloomError(f"{path}: events of {BIN_EVENT_BYTES} bytes each do not make {size} bytes; it is truncated "
-                             "or something else")
+        raise SpikeloomError(f"{path}: must have {BIN_EVENT_BYTES} bytes for each event, but has {size}; it is "
+                             "truncated or something else")
 
 
 def _read_aedat4(path):
-    aedat4 = tonic().io.read_aedat4(str(path)) if _has_packets(path) else None
-    raise NotImplementedError(aedat4)
+    events = tonic().io.read_aedat4(str(path))
+    events.dtype.names = ("t", "x", "y", "p")
+    import aedat  # tonic reads with it, and loses the sensor's size
+
+    streams = aedat.Decoder(str(path)).id_to_stream()
+    stream = streams[min(number for number, stream in streams.items() if stream["type"] == "events")]
+    return [events], (stream["height"], stream["width"], 2)
 
 
 def _read_npz(path):
@@ -148,7 +152,8 @@ def _reading(path):
     except SpikeloomError:
         raise
     except Exception as error:  # tonic and its decoders raise anything, bare exceptions too
-        raise SpikeloomError(f"{path}: cannot be read, truncated or corrupted ({type(error).__name__}: {error})") from None
+        raise SpikeloomError(f"{path}: cannot be read, truncated or corrupted "
+                             f"({type(error).__name__}: {error})") from None
 
 
 def _ordered(raw, shape, path):
@@ -162,7 +167,7 @@ def _ordered(raw, shape, path):
         if name in EVENT.names:
             events[name] = raw[name]
     if shape is None:
-        shape = tuple(int(events[name].max(initial=0)) + 1 for name in ("y", "x")) + (2,)
+        shape = int(events["y"].max(initial=0)) + 1, int(events["x"].max(initial=0)) + 1, 2
     if shape[2] == 1:
         events["p"] = 0
     for name, size in zip(("y", "x", "p"), shape, strict=True):
@@ -180,7 +185,7 @@ def _ordered(raw, shape, path):
 
 
 class Recordings:
-    """A split of a data set: ``recordings[i]`` reads the events of one.
+    """A split of a data set: ``recordings[i]`` reads one, as an array of `EVENT`.
 
     The order is a fixed shuffle, so that the first so many are of all classes.
 
@@ -188,48 +193,211 @@ class Recordings:
     ----------
     dataset : spikeloom.data.Dataset
     split : "train" or "test"
+    folder : path
     labels : int64 (n,)
+    files : list of path
+        where each is
     """
 
-    def __init__(self, dataset, split, folder, hold_out):
-        raise NotImplementedError
+    def __init__(self, dataset, split, folder, held_out):
+        """``folder`` has the split's parts; ``held_out`` says that the split is a part of the training part."""
+        self.dataset, self.split, self.folder = dataset, split, folder
+        source = SOURCES[dataset.name]
+        with _reading(folder):
+            self._tonic = _tonic_dataset(source, folder, split == "train" or held_out)
+            files, labels = _listed(self._tonic)
+        if not files:
+            raise SpikeloomError(f"{folder}: has no recordings of {dataset.name} ({source.within})")
+        if isinstance(labels[0], str):
+            names = sorted(set(labels))
+            if len(names) != dataset.classes:
+                raise SpikeloomError(f"{folder}: must have {dataset.classes} classes, but has {len(names)}")
+            labels = [names.index(label) for label in labels]
+        for file, label in zip(files, labels, strict=True):
+            if not 0 <= label < dataset.classes:
+                raise SpikeloomError(f"{file}: labels must be below {dataset.classes}, not {label}")
+        chosen = sorted(range(len(files)), key=lambda index: files[index])  # folders are listed in any order
+        if held_out:
+            chosen = _held_out(chosen, labels, source.hold_out, split)
+        chosen = np.random.default_rng(SHUFFLE_SEED).permutation(chosen)
+        self._indices = chosen.tolist()
+        self.labels = np.array(labels, np.int64)[chosen]
+        self.files = [files[index] for index in chosen]
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        raise NotImplementedError
+        path = self.files[index]
+        if path.suffix == ".bin":
+            _check_bin(path)
+        shape = self.dataset.shape
+        with _reading(path):
+            raw, _ = self._tonic[self._indices[index]]
+        events, own_shape = _ordered(raw, None if self._tonic.sensor_size is None else shape, path)
+        if own_shape != shape:
+            crop = tonic().transforms.CenterCrop((own_shape[1], own_shape[0], 2), (shape[1], shape[0]))
+            events = crop(events)
+        return events
 
 
 def recordings(dataset, split, data_dir):
     """The `Recordings` of a data set's split.
+
+    Recordings that differ in size (N-Caltech101) are centred on the data set's map; what does not fit is left out.
 
     Parameters
     ----------
     dataset : spikeloom.data.Dataset
     split : "train" or "test"
     data_dir : path
-        a folder with what `SOURCES` says, or one that has it in a folder of tonic's name or ours for the data set.
-        An archive of a part, such as Train.tar.gz or shd_train.h5.zip, does too: it is unpacked into the cache.
+        a folder with the parts that `SOURCES` says, or one that has them in a folder called as tonic or we call the
+        data set. An archive of each part, such as Train.tar.gz, does too: it is unpacked into `cache`.
 
     Raises `SpikeloomError` when something is missing or not what it should be.
     """
-    raise NotImplementedError
+    source = SOURCES[dataset.name]
+    official = source.test and not source.hold_out
+    parts = source.test if split == "test" and official else source.train
+    arguments = f"'{data_dir or 'FOLDER'}'" + (f", train={parts == source.train}" if source.test else "")
+    wanted = (f"the folder with {', '.join(parts)} ({source.within}), or an archive of each. Nothing is downloaded by "
+              f'itself; tonic does it with: python -c "import tonic; tonic.datasets.{source.tonic}({arguments})"')
+    if data_dir is None:
+        raise SpikeloomError(f"Data set {dataset.name} needs a data directory: {wanted}")
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise SpikeloomError(f"{data_dir}: no such folder; for {dataset.name} give {wanted}")
+    for folder in (data_dir / source.tonic, data_dir / dataset.name, data_dir):
+        held_out = bool(source.hold_out) and not _present(folder, source.test)
+        parts = source.test if split == "test" and not held_out else source.train
+        if present := _present(folder, parts):
+            whole = present == [folder / part for part in parts]
+            return Recordings(dataset, split, folder if whole else _unpacked(present, parts), held_out)
+    raise SpikeloomError(f"{data_dir}: has no recordings of {dataset.name}; give {wanted}")
+
+
+def _present(folder, parts):
+    """Each of the parts in ``folder``, or an archive of each; an empty list where one is missing."""
+    if not folder.is_dir():
+        return []
+    plain = [folder / part for part in parts]
+    if all(path.exists() for path in plain):
+        return plain
+    by_name = {path.name.lower(): path for path in folder.iterdir()}
+    archives = [next((by_name[name] for suffix in ARCHIVES if (name := part.lower() + suffix) in by_name), None)
+                for part in parts]
+    return archives if all(archives) else []
+
+
+def _tonic_dataset(source, folder, train):
+    """tonic's data set of what is in ``folder``."""
+
+    class OnDisk(getattr(tonic().datasets, source.tonic)):
+        location_on_system = property(lambda self: str(folder), lambda self, value: None)
+
+        def _check_exists(self):
+            return True  # tonic asks for the archive too, and downloads what it misses
+
+    return OnDisk("", **({"train": train} if source.test else {}))
+
+
+def _listed(dataset):
+    """The file and the label of each recording of a data set of tonic's."""
+    if dataset.data:
+        return [Path(file) for file in dataset.data], dataset.targets
+    import h5py  # all recordings are in one file, and tonic does not list their labels
+
+    path = Path(dataset.location_on_system, dataset.data_filename)
+    with h5py.File(path) as file:
+        labels = file["labels"][:].tolist()
+    return [path] * len(labels), labels
+
+
+def _held_out(chosen, labels, every, split):
+    """Of indices ``chosen``, those that a split has where every so-manieth of each class is the test split's."""
+    seen, kept = {}, []
+    for index in chosen:
+        seen[labels[index]] = seen.get(labels[index], 0) + 1
+        if (seen[labels[index]] % every == 0) == (split == "test"):
+            kept.append(index)
+    return kept
+
+
+# The cache --------------------------------------------------------------------------------------
+
+
+def cache():
+    """The folder for what can be made again: ``spikeloom`` in $XDG_CACHE_HOME, which is ~/.cache by default.
+
+    Whatever is in it can be deleted at any time.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
 
 
 def frames(recordings, encoder, count=None):
     """Frames (n, time steps, n_in) uint8 of `Recordings`, as ``encoder`` (`spikeloom.encode.Frames`) makes them.
 
-    All of a split are made once and kept as an ``.npy`` file in `cache`, under a name that depends on the data set, the
-    split, the encoder, tonic's version, and name, size and time of every file; a file that is not complete is not used. Files
-    there can be deleted at any time.
+    Those of a whole split are made once and kept in `cache`, under a name that depends on the data set, the split, the
+    encoder, tonic's version, and the name, size and time of every file. A file there that is not whole is made again.
+    The result is mapped from it into memory, and writable as a private copy.
 
-    ``count`` asks for only the first so many: from the cache if they are there, otherwise no others are read, and nothing
-    is kept.
+    ``count`` asks for only the first so many: from the cache where they are there; if not, no other recordings are
+    read, and nothing is kept.
     """
-    raise NotImplementedError
+    dataset = recordings.dataset
+    path = cache() / f"{dataset.name}-{recordings.split}-{_frames_digest(recordings, encoder)}.npy"
+    shape = len(recordings), encoder.time_steps, encoder.input_format(dataset.shape).size
+    mapped = _mapped(path, shape)
+    if mapped is None:
+        whole = count is None or count == len(recordings)
+        made = (encoder.frames(recordings[index], dataset.shape)
+                for index in tqdm(range(len(recordings) if whole else count), unit="recording", leave=False,
+                                  desc=f"frames of {dataset.name}, {recordings.split}", disable=None))
+        if not whole:
+            return np.stack(list(made))
+        with files.replacing(path) as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for each in made:
+                file.write(each.tobytes())
+        mapped = _mapped(path, shape)
+    return mapped[:count]
 
 
-def cache():
-    """The folder for what can be made again: ``spikeloom`` in $XDG_CACHE_HOME, which is ~/.cache by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
+def _mapped(path, shape):
+    """The uint8 array of a ``shape`` in a file, or None where there is none."""
+    try:
+        array = np.load(path, mmap_mode="c")
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None
+
+
+def _frames_digest(recordings, encoder):
+    return _digest([CACHE_VERSION, tonic().__version__, vars(recordings.dataset), recordings.split, vars(encoder),
+                    _stamps(dict.fromkeys(recordings.files), recordings.folder)])
+
+
+def _unpacked(archives, parts):
+    """The folder in the cache with what is in ``archives``, among which must be ``parts``."""
+    folder = cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+            for archive in archives:
+                with _reading(archive):
+                    safely = {} if zipfile.is_zipfile(archive) else {"filter": "data"}
+                    shutil.unpack_archive(archive, beside, **safely)
+            for archive, part in zip(archives, parts, strict=True):
+                if not Path(beside, part).exists():
+                    raise SpikeloomError(f"{archive}: has no {part}")
+            Path(beside).rename(folder)
+    return folder
+
+
+def _stamps(paths, folder):
+    """Name, size in bytes and time in nanoseconds of each file."""
+    return [[str(path.relative_to(folder)), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+
+
+def _digest(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]

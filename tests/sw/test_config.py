@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from spikeloom import config, losses, network, quantizers
+from spikeloom import config, data, losses, network, quantizers
 from spikeloom.augment import Augment
 from spikeloom.encode import Direct
 from spikeloom.errors import SpikeloomError
@@ -134,7 +134,7 @@ def test_the_digest_sees_every_change(tmp_path):
     ("size = 12", 'size = 12\nfire = { kind = "silent" }',
      'only the last layer may have fire = "silent"'),
     ('"digits"', '"letters"',
-     "data: Data set must be one of digits, mnist, fashion_mnist, nmnist, dvsgesture, shd, cifar10dvs, ncaltech101, not 'letters'"),
+     f"data: Data set must be one of {', '.join(data.DATASETS)}, not 'letters'"),
     ("validation = 0.25", "validation = 0.75", "data: validation must lie within 0 to 0.5, not 0.75"),
     ("batch = 32", "batch = 0", "training: batch must be 1 or more, not 0"),
     ("batch = 32", "rate = 0", "training: rate must be positive, not 0.0"),

@@ -2,60 +2,113 @@
 
 A module holds latents (floats of integer size). With ``quantized`` its forward pass works on their integers
 and equals `spikeloom.reference`; without, it works on the latents themselves, the float baseline of the same
-network. Tensors are time-major: (time steps, batch, neurons).
+network. Tensors are time-major: (time steps, batch, neurons), a map's neurons in the order that the reference says,
+which is PyTorch's ``channels_last`` without copying.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
+from . import network as integer
 from . import quantizers, reference
 from .errors import SpikeloomError
-from .network import Dense, GradedSpike, InputFormat, Network
+from .network import INPUT, Conv2d, Dense, GradedSpike, Network, Shortcut
 from .neuron import Neuron, scan
 
 #: `run` takes as many samples at a time as keep the largest tensor near this many values: 8 MiB of float32, which
 #: stay in a processor's cache.
 BATCH_VALUES = 2**21
 
+#: Added to a channel's variance, in squared weight steps.
+EPSILON = 1e-5
 
-class SpikingDense(nn.Module):
-    """A fully connected layer of spiking neurons.
+
+# Batch norm -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoNorm:
+    """Thresholds and biases are what they are."""
+
+    kind = "none"
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Thresholds and biases in units of each channel's currents: θ = t·σ and b = β·σ − μ, for latents t and β.
+
+    That is batch norm in the form it has once it is folded. With s = α·θ'/σ as the scale of a norm before neurons of
+    threshold θ', dividing all by s leaves the weights alone, and θ = θ'/s = σ/α. So 1/α is where the latents t begin,
+    which makes it the threshold-dependent norm (tdBN: Zheng, Wu, Deng, Hu, Li, AAAI 2021, arXiv 2011.05280) when μ and
+    σ, mean and standard deviation, are taken over time, batch and positions, as they are here. In training they are
+    those of the batch; then running ones, with which θ and b are integers of the network.
 
     Parameters
     ----------
-    n_in, n_out : int
-    neuron : Neuron
-    weights : quantizer of `spikeloom.quantizers`
-    threshold : float
-        initial threshold, in state units
-    name : str
-        of the layer in the `Network`
-    threshold_quantizer, bias_quantizer : quantizers
-        by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
-
-    Members (parameters, latents in integer units)
-    ----------------------------------------------
-    weight : (n_out, n_in)
-    threshold, bias : (n_out,)
+    alpha : float
+        where thresholds start: at σ/α
+    momentum : float
+        the batch's share in the running statistics, 0 to 1
     """
 
-    def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense",
-                 threshold_quantizer=None, bias_quantizer=None):
+    alpha: float = 1.0
+    momentum: float = 0.1
+    kind = "batch"
+
+    def __post_init__(self):
+        if not 0 < self.alpha < math.inf:
+            raise SpikeloomError(f"Batch norm: alpha must be positive, not {self.alpha}")
+        if not 0 < self.momentum <= 1:
+            raise SpikeloomError(f"Batch norm: momentum must lie above 0 and up to 1, not {self.momentum}")
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and mean square of each channel of (..., positions · channels). As autograd's graph would be, but with one
+    pass over the currents backward."""
+
+    @staticmethod
+    def forward(ctx, current, channels):
+        ctx.save_for_backward(current)
+        rows = current.flatten(0, -2)
+        ctx.count = current.numel() // channels
+        return tuple(each.sum(0).view(-1, channels).sum(0) / ctx.count for each in (rows, rows.square()))
+
+    @staticmethod
+    def backward(ctx, mean_grad, square_grad):
+        current, = ctx.saved_tensors
+        offset, slope = (_each_position(grad / ctx.count, current.shape[-1])
+                         for grad in (mean_grad, 2 * square_grad))
+        return torch.addcmul(offset, current, slope), None
+
+
+def _each_position(channels, neurons):
+    """What is given for each channel, for each of the ``neurons`` of a map."""
+    return channels.expand(neurons // len(channels), -1).reshape(-1)
+
+
+# Layers -----------------------------------------------------------------------------------------
+
+
+class _Synapses(nn.Module):
+    """What has weights: from the map of one source to one current for each neuron of a layer.
+
+    Members: ``weight`` (parameter, latents in integer units) and its ``weight_quantizer``; ``input_shape``, ``source``
+    and ``pool`` as in `spikeloom.network`.
+    """
+
+    def __init__(self, input_shape, weight_shape, weights, source, pool):
         super().__init__()
-        self.name, self.neuron = name, neuron
+        self.input_shape, self.source, self.pool = tuple(input_shape), source, pool
         self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
-        graded = isinstance(neuron.fire, GradedSpike)
-        self.threshold_quantizer = threshold_quantizer or (
-            quantizers.RoundedPowerOfTwo() if graded else quantizers.Rounded(minimum=1))
-        self.bias_quantizer = bias_quantizer or quantizers.Rounded()
-        self.weight = nn.Parameter(torch.empty(n_out, n_in))
-        self.threshold = nn.Parameter(torch.full((n_out,), float(threshold)))
-        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.weight = nn.Parameter(torch.empty(weight_shape))
         self.reset_parameters()
 
     def reset_parameters(self, generator=None):
@@ -63,52 +116,267 @@ class SpikingDense(nn.Module):
         span = self.weight_quantizer.span
         nn.init.uniform_(self.weight, -span, span, generator=generator)
 
+    def used_weight(self, quantized):
+        """The weights that currents are made with, differentiable in the latents."""
+        return self.weight_quantizer(self.weight) if quantized else self.weight
+
+    def pooled(self, z):
+        """Of inputs (time steps, batch, n_in) the maps that the weights meet (time steps · batch, channels, rows,
+        columns), in memory channels last."""
+        maps = z.reshape(-1, *self.input_shape).permute(0, 3, 1, 2)
+        if self.pool is None:
+            return maps
+        block = self.pool.rows, self.pool.columns
+        if self.pool.kind == "max":
+            return functional.max_pool2d(maps, block)
+        return functional.avg_pool2d(maps, block, divisor_override=1)
+
+    def _integer_fields(self, weights):
+        """What the `spikeloom.network` counterpart needs of this one's, for integer ``weights``."""
+        return {"weights": weights, "weight_format": self.weight_quantizer.format, "source": self.source,
+                "input_shape": self.input_shape, "pool": self.pool}
+
+
+class _Convolution(_Synapses):
+    """Synapses that every position has alike. Members beside those of `_Synapses`: ``stride``, ``padding``, ``groups``
+    as in `spikeloom.network`."""
+
+    def __init__(self, input_shape, channels, kernel, stride, padding, groups, weights, source, pool):
+        shape = channels, max(1, input_shape[2] // groups), kernel, kernel
+        super().__init__(input_shape, shape, weights, source, pool)
+        self.stride, self.padding, self.groups = stride, padding, groups
+
+    def currents(self, z, quantized, bias=None):
+        """Sums (time steps, batch, n_out) for inputs (time steps, batch, n_in), all in one convolution."""
+        # The weights' layout is what makes PyTorch keep that of maps of one channel.
+        weight = self.used_weight(quantized).contiguous(memory_format=torch.channels_last)
+        sums = functional.conv2d(self.pooled(z), weight, bias, self.stride, self.padding, groups=self.groups)
+        return sums.permute(0, 2, 3, 1).reshape(*z.shape[:2], -1)
+
+
+class SpikingShortcut(_Convolution):
+    """A second branch into a `SpikingConv2d`: a convolution with a 1 x 1 kernel, or with as many ``groups`` as channels
+    the identity, times a factor for each channel.
+
+    Parameters
+    ----------
+    source : str
+        name of a layer, or "input"
+    input_shape : (rows, columns, channels)
+        the source's map
+    channels : int
+    stride, groups : int
+    weights : quantizer of `spikeloom.quantizers`
+    pool : `spikeloom.network.Pool`, optional
+    factor : float, optional
+        every latent weight at the start; by default they are drawn
+    """
+
+    def __init__(self, source, input_shape, channels, *, stride=1, groups=1, weights=None, pool=None, factor=None):
+        self.factor = factor
+        super().__init__(input_shape, channels, 1, stride, 0, groups, weights, source, pool)
+
+    def reset_parameters(self, generator=None):
+        """Set the weights to the factor, or draw them."""
+        if self.factor is None:
+            super().reset_parameters(generator)
+        else:
+            nn.init.constant_(self.weight, self.factor)
+
+    def _integer(self, weights):
+        fields = self._integer_fields(weights)
+        return Shortcut(**fields, stride=self.stride, groups=self.groups)
+
+
+class _Neurons:
+    """What every layer has beside its own synapses.
+
+    Parameters that all kinds take:
+
+    neuron : Neuron
+    weights : quantizer of `spikeloom.quantizers`
+    threshold : float
+        initial threshold, in state units; of no use with batch norm
+    name : str
+        of the layer in the `Network`
+    source : str, optional
+        name of the layer (or "input") that feeds this one, by default the layer before
+    pool : `spikeloom.network.Pool`, optional
+        what happens to the source's map first
+    norm : NoNorm or BatchNorm
+    threshold_quantizer, bias_quantizer : quantizers
+        by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
+
+    Members: ``threshold``, ``bias`` (parameters (channels,), in state units, or as `BatchNorm` says), ``shape`` (the
+    map of neurons), and with batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents in
+    state units). All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`.
+    """
+
+    def _init_neurons(self, channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer):
+        self.name, self.neuron, self.norm = name, neuron, norm or NoNorm()
+        graded = isinstance(neuron.fire, GradedSpike)
+        self.threshold_quantizer = threshold_quantizer or (
+            quantizers.RoundedPowerOfTwo() if graded else quantizers.Rounded(minimum=1))
+        self.bias_quantizer = bias_quantizer or quantizers.Rounded()
+        if isinstance(self.norm, BatchNorm):
+            threshold = 1 / self.norm.alpha
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("deviation", torch.ones(channels))
+        self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        # What the network has to say of shapes it says here. Every grid has a 1.
+        self.shape = self._integer(lambda branch: np.ones(branch.weight.shape, np.int64), np.ones(channels, np.int64),
+                                   np.zeros(channels, np.int64)).shape
+
+    @property
+    def branches(self):
+        """The synapses that lead into the layer: its own, then its shortcut's if it has one."""
+        return (self, self.shortcut) if self.shortcut else (self,)
+
     @torch.no_grad()
     def limit(self):
         """Clip the latents in place to what their integers can reach."""
-        self.weight_quantizer.limit(self.weight)
-        self.threshold_quantizer.limit(self.threshold)
-        self.bias_quantizer.limit(self.bias)
+        for branch in self.branches:
+            branch.weight_quantizer.limit(branch.weight)
+        if isinstance(self.norm, BatchNorm):
+            torch.maximum(self.threshold, 1 / self.deviation, out=self.threshold)
+        else:
+            self.threshold_quantizer.limit(self.threshold)
+            self.bias_quantizer.limit(self.bias)
 
-    def integers(self):
-        """Weight, threshold and bias as integer-valued float32, differentiable in the latents."""
-        return (self.weight_quantizer(self.weight), self.threshold_quantizer(self.threshold),
-                self.bias_quantizer(self.bias))
+    def _statistics(self, current):
+        """Mean and standard deviation of each channel's ``current``, of the batch while training."""
+        if not self.training or current is None:
+            return self.mean, self.deviation
+        mean, square = _Moments.apply(current, len(self.mean))
+        deviation = (square - mean.square()).clamp(min=0).add(EPSILON).sqrt()
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.norm.momentum)
+            self.deviation.lerp_(deviation, self.norm.momentum)
+        return mean, deviation
 
-    def forward(self, z, *, time_steps=None, quantized=True, record=True):
-        """Spikes and membranes (time steps, batch, n_out) for inputs (time steps, batch, n_in).
+    def used(self, quantized, current=None):
+        """Threshold and bias (channels,) that neurons work with, differentiable in the latents; with batch norm those
+        for ``current`` (..., n_out), or by the running statistics."""
+        threshold, bias = self.threshold, self.bias
+        if isinstance(self.norm, BatchNorm):
+            mean, deviation = self._statistics(current)
+            threshold, bias = threshold * deviation, bias * deviation - mean
+        return (self.threshold_quantizer(threshold), self.bias_quantizer(bias)) if quantized else (threshold, bias)
 
-        Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their matrix product
+    def forward(self, *inputs, time_steps=None, quantized=True, record=True):
+        """Spikes and membranes (time steps, batch, n_out) for inputs (time steps, batch, n_in) of each branch.
+
+        Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their product with the weights
         is then done once.
         """
-        weight, threshold, bias = self.integers() if quantized else (self.weight, self.threshold, self.bias)
-        current = nn.functional.linear(z, weight, bias)  # (time steps or 1, batch, n_out), one matrix product
-        return scan(current, threshold, self.neuron, time_steps=time_steps, quantized=quantized,
+        n_out = math.prod(self.shape)
+        if isinstance(self.norm, BatchNorm):
+            current = self.currents(inputs[0], quantized)
+            for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
+                current = current + branch.currents(z, quantized)
+            threshold, bias = self.used(quantized, current)
+            current = current + _each_position(bias, n_out)
+        else:
+            threshold, bias = self.used(quantized)
+            current = self.currents(inputs[0], quantized, bias)
+            for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
+                current = current + branch.currents(z, quantized)
+        return scan(current, _each_position(threshold, n_out), self.neuron, time_steps=time_steps, quantized=quantized,
                     record=record)
 
     def to_layer(self):
-        """The integer layer (`spikeloom.network.Dense`)."""
+        """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""
         with torch.no_grad():
-            weight, threshold, bias = (_integer_array(tensor) for tensor in self.integers())
-        return Dense(name=self.name, weights=weight, weight_format=self.weight_quantizer.format,
-                     threshold=threshold, bias=bias, v_width=self.neuron.v_width, leak=self.neuron.leak,
-                     reset=self.neuron.reset, fire=self.neuron.fire)
+            threshold, bias = (_integer_array(tensor) for tensor in self.used(True))
+            return self._integer(lambda branch: _integer_array(branch.used_weight(True)), threshold, bias)
+
+    def _integer_neurons(self, threshold, bias):
+        return {"name": self.name, "threshold": threshold, "bias": bias, "v_width": self.neuron.v_width,
+                "leak": self.neuron.leak, "reset": self.neuron.reset, "fire": self.neuron.fire}
+
+
+class SpikingDense(_Neurons, _Synapses):
+    """A fully connected layer of spiking neurons; what it takes beside the following is said in `_Neurons`.
+
+    Parameters
+    ----------
+    n_in : int, or (rows, columns, channels)
+        inputs, or the map that they make, which ``pool`` needs
+    n_out : int
+
+    ``weight`` has shape (n_out, inputs after pooling).
+    """
+
+    shortcut = None
+
+    def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None, pool=None,
+                 norm=None, threshold_quantizer=None, bias_quantizer=None):
+        input_shape = (1, 1, n_in) if isinstance(n_in, int) else n_in
+        weight_shape = n_out, math.prod(pool.shape(input_shape) if pool else input_shape)
+        super().__init__(input_shape, weight_shape, weights, source, pool)
+        self._init_neurons(n_out, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
+
+    def currents(self, z, quantized, bias=None):
+        """Sums (time steps, batch, n_out) for inputs (time steps, batch, n_in), all in one matrix product."""
+        if self.pool:
+            z = self.pooled(z).permute(0, 2, 3, 1).reshape(*z.shape[:2], -1)
+        return functional.linear(z, self.used_weight(quantized), bias)
+
+    def _integer(self, weights, threshold, bias):
+        return Dense(**self._integer_fields(weights(self)), **self._integer_neurons(threshold, bias))
+
+
+class SpikingConv2d(_Neurons, _Convolution):
+    """A map of spiking neurons whose synapses are a convolution; what it takes beside the following is said in
+    `_Neurons`.
+
+    Parameters
+    ----------
+    input_shape : (rows, columns, channels)
+        the source's map, before pooling
+    channels : int
+    kernel : int
+        positions on a side, 1 to 7
+    stride, groups : int
+    padding : int, optional
+        positions of zeros on each side; by default half the kernel, which keeps the size of maps
+    shortcut : SpikingShortcut, optional
+        a second branch, whose currents are added
+
+    ``weight`` has shape (channels, channels in / groups, kernel, kernel).
+    """
+
+    def __init__(self, input_shape, channels, neuron, *, kernel=3, stride=1, padding=None, groups=1, weights=None,
+                 threshold=8.0, name="conv", source=None, pool=None, shortcut=None, norm=None,
+                 threshold_quantizer=None, bias_quantizer=None):
+        padding = kernel // 2 if padding is None else padding
+        super().__init__(input_shape, channels, kernel, stride, padding, groups, weights, source, pool)
+        self.shortcut = shortcut
+        self._init_neurons(channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
+
+    def _integer(self, weights, threshold, bias):
+        shortcut = self.shortcut and self.shortcut._integer(weights(self.shortcut))
+        return Conv2d(**self._integer_fields(weights(self)), **self._integer_neurons(threshold, bias),
+                      stride=self.stride, padding=self.padding, groups=self.groups, shortcut=shortcut)
 
 
 class SpikingNetwork(nn.Module):
-    """Layers, each fed by the spikes that the one before it fires in the same time step.
+    """Layers, each fed by the spikes that its sources fire in the same time step, by default the layer before.
 
     Parameters
     ----------
     input : InputFormat
-    layers : iterable of SpikingDense
+    layers : iterable of SpikingDense and SpikingConv2d
     time_steps : int
     readout : "count" or "membrane"
+    votes : int
+        neighbouring neurons of the last layer that vote for one class
     """
 
-    def __init__(self, input, layers, time_steps, readout="count"):
+    def __init__(self, input, layers, time_steps, readout="count", votes=1):
         super().__init__()
-        self.input, self.time_steps, self.readout = input, time_steps, readout
+        self.input, self.time_steps, self.readout, self.votes = input, time_steps, readout, votes
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x, *, quantized=True, record=False):
@@ -117,22 +385,28 @@ class SpikingNetwork(nn.Module):
         Membranes of all but the last layer are None unless ``record``.
 
         ``x``: (batch, time steps, n_in), numeric. A time axis made by ``expand`` (stride 0) is known to be
-        constant, and the first layer's matrix product is then done once.
+        constant, and the product with weights that it feeds is then done once.
         """
         time_steps = x.shape[1]
         z = x[:, :1] if x.stride(1) == 0 else x
-        z = z.transpose(0, 1).contiguous().float()
-        spikes, membranes = [], []
-        for layer in self.layers:
-            z, v = layer(z, time_steps=time_steps, quantized=quantized,
-                         record=record or layer is self.layers[-1])
-            spikes.append(z)
+        fired = {INPUT: z.transpose(0, 1).contiguous().float()}
+        membranes = []
+        for layer, sources in zip(self.layers, integer.sources(self.layers), strict=True):
+            fired[layer.name], v = layer(*(fired[source] for source in sources), time_steps=time_steps,
+                                         quantized=quantized, record=record or layer is self.layers[-1])
             membranes.append(v)
-        return spikes, membranes
+        return [fired[layer.name] for layer in self.layers], membranes
+
+    def classes(self, spikes, membranes):
+        """The last layer's spikes and membranes (time steps, batch, classes): means over those that vote for a
+        class."""
+        return tuple(tensors[-1].unflatten(2, (-1, self.votes)).mean(3) if self.votes > 1 else tensors[-1]
+                     for tensors in (spikes, membranes))
 
     def scores(self, spikes, membranes):
-        """A sample's scores (batch, n_out) from the last layer's spikes and membranes."""
-        return spikes[-1].sum(0) if self.readout == "count" else membranes[-1][-1]
+        """A sample's scores (batch, classes) from the last layer's spikes and membranes."""
+        scores = spikes[-1].sum(0) if self.readout == "count" else membranes[-1][-1]
+        return scores.unflatten(1, (-1, self.votes)).sum(2)
 
     def limit(self):
         """Clip all latents in place to what their integers can reach."""
@@ -142,24 +416,35 @@ class SpikingNetwork(nn.Module):
     def to_network(self, notes=None):
         """The integer `Network`; raises `SpikeloomError` when it would break one of its rules."""
         layers = tuple(layer.to_layer() for layer in self.layers)
-        return Network(self.input, layers, self.time_steps, self.readout, notes or {})
+        return Network(self.input, layers, self.time_steps, self.readout, notes or {}, self.votes)
 
 
 def from_network(network):
     """A `SpikingNetwork` whose latents are the integers of ``network``, to be run and not to be trained."""
-    layers = []
-    for layer in network.layers:
-        neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire)
-        module = SpikingDense(layer.n_in, layer.n_out, neuron, name=layer.name,
-                              weights=quantizers.Exact(layer.weight_format),
-                              threshold_quantizer=quantizers.Exact(), bias_quantizer=quantizers.Exact())
-        with torch.no_grad():
-            for parameter, values in ((module.weight, layer.weights), (module.threshold, layer.threshold),
-                                      (module.bias, layer.bias)):
-                parameter.copy_(torch.from_numpy(values.copy()))
-        layers.append(module)
-    return SpikingNetwork(InputFormat(network.input.size, network.input.width), layers, network.time_steps,
-                          network.readout)
+    return SpikingNetwork(network.input, [_from_layer(layer) for layer in network.layers], network.time_steps,
+                          network.readout, network.votes)
+
+
+def _from_layer(layer):
+    options = {"name": layer.name, "source": layer.source, "pool": layer.pool,
+               "weights": quantizers.Exact(layer.weight_format), "threshold_quantizer": quantizers.Exact(),
+               "bias_quantizer": quantizers.Exact()}
+    neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire)
+    if isinstance(layer, Dense):
+        module = SpikingDense(layer.input_shape, layer.n_out, neuron, **options)
+    else:
+        shortcut = layer.shortcut and SpikingShortcut(
+            layer.shortcut.source, layer.shortcut.input_shape, layer.shape[2], stride=layer.shortcut.stride,
+            groups=layer.shortcut.groups, weights=quantizers.Exact(layer.shortcut.weight_format),
+            pool=layer.shortcut.pool)
+        module = SpikingConv2d(layer.input_shape, layer.shape[2], neuron, kernel=layer.kernel, stride=layer.stride,
+                               padding=layer.padding, groups=layer.groups, shortcut=shortcut, **options)
+    with torch.no_grad():
+        for branch, of_branch in zip(module.branches, layer.branches, strict=True):
+            branch.weight.copy_(torch.from_numpy(of_branch.weights.copy()))
+        module.threshold.copy_(torch.from_numpy(layer.threshold.copy()))
+        module.bias.copy_(torch.from_numpy(layer.bias.copy()))
+    return module
 
 
 def run(network, inputs, *, device=None, batch=None):
@@ -195,13 +480,25 @@ def run(network, inputs, *, device=None, batch=None):
 
 @contextlib.contextmanager
 def exact_products():
-    """Full float32 matrix products inside the block, even where the caller allowed TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    """Matrix products and convolutions inside the block that are exact where all sums are integers below 2^24.
+
+    That is full float32, even where the caller allowed TF32 or bfloat16, and direct convolution: not by way of
+    Winograd's or Fourier's transform, as cuDNN and NNPACK may choose.
+    """
+    cudnn, conv = torch.backends.cudnn, getattr(torch.backends.mkldnn, "conv", None)
+    matmul, enabled, precision = torch.get_float32_matmul_precision(), cudnn.enabled, conv and conv.fp32_precision
+    with torch.backends.nnpack.flags(enabled=False):
+        try:
+            torch.set_float32_matmul_precision("highest")
+            cudnn.enabled = False
+            if conv:  # in newer versions of PyTorch only
+                conv.fp32_precision = "ieee"
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            cudnn.enabled = enabled
+            if conv:
+                conv.fp32_precision = precision
 
 
 def choose_device(device=None):

@@ -1,15 +1,26 @@
-"""Random networks and inputs for property tests: every kind of leak, reset, firing and weight."""
+"""Random networks and inputs for property tests: every kind of leak, reset, firing and weight, of convolution, pool and
+shortcut."""
+
+import dataclasses
+import math
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
+from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    INPUT,
+    LONGEST_KERNEL,
     RESETS,
+    Conv2d,
     Dense,
     GradedSpike,
     InputFormat,
     Network,
     NoLeak,
+    Pool,
     ShiftLeak,
+    Shortcut,
     Silent,
     Spike,
     TableLeak,
@@ -22,25 +33,38 @@ WEIGHT_FORMATS = [WeightFormat("binary", 1), WeightFormat("ternary", 2),
 
 
 @st.composite
-def layers(draw, n_in, name):
+def neurons(draw, channels):
+    """The fields of a layer that are about its neurons, and its biases."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n_out, v_width = draw(st.integers(1, 6)), draw(st.sampled_from([2, 3, 4, 6, 8, 16]))
-    weight_format = draw(st.sampled_from(WEIGHT_FORMATS))
+    v_width = draw(st.sampled_from([2, 3, 4, 6, 8, 16]))
     fire = draw(st.sampled_from([Spike(), Spike(), Silent(), GradedSpike(0, 3), GradedSpike(-128, 127),
                                  GradedSpike(-1, 1)]))
     if isinstance(fire, GradedSpike):
-        threshold = 2 ** rng.integers(0, min(v_width + 2, 12), n_out)
+        threshold = 2 ** rng.integers(0, min(v_width + 2, 12), channels)
     else:
         low, high = draw(st.sampled_from([-3, 1])), draw(st.sampled_from([2, 8, 2**v_width]))
-        threshold = rng.integers(low, high, n_out)
+        threshold = rng.integers(low, high, channels)
     reach = draw(st.sampled_from([0, 3, 100]))
     table = rng.integers(-(2 ** (v_width - 1)), 2 ** (v_width - 1), 2**v_width)
     leak = draw(st.sampled_from([NoLeak(), ShiftLeak(1), ShiftLeak(3), ShiftLeak(15),
                                  TableLeak(tuple(table.tolist()))]))
-    return Dense(name=name, weights=rng.choice(weight_format.values, (n_out, n_in)),
-                 weight_format=weight_format, threshold=threshold,
-                 bias=rng.integers(-reach, reach + 1, n_out), v_width=v_width, leak=leak,
-                 reset=draw(st.sampled_from(RESETS)), fire=fire)
+    return {"threshold": threshold, "bias": rng.integers(-reach, reach + 1, channels), "v_width": v_width, "leak": leak,
+            "reset": draw(st.sampled_from(RESETS)), "fire": fire}
+
+
+@st.composite
+def weights(draw, *shape):
+    """The fields of synapses that are about their weights."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight_format = draw(st.sampled_from(WEIGHT_FORMATS))
+    return {"weights": rng.choice(weight_format.values, shape), "weight_format": weight_format}
+
+
+@st.composite
+def layers(draw, n_in, name):
+    """A `Dense` of ``n_in`` inputs."""
+    n_out = draw(st.integers(1, 6))
+    return Dense(name=name, **draw(weights(n_out, n_in)), **draw(neurons(n_out)))
 
 
 @st.composite
@@ -52,6 +76,78 @@ def networks(draw, max_layers=3):
         made.append(draw(layers(size, f"layer_{number}")))
         size = made[-1].n_out
     return Network(entry, tuple(made), draw(st.integers(1, 7)), draw(st.sampled_from(["count", "membrane"])))
+
+
+@st.composite
+def pools(draw, shape):
+    """A `Pool` that a map of this ``shape`` has a block for, now and then the whole of it; or None."""
+    if draw(st.booleans()):
+        return None
+    rows, columns = (min(side, draw(st.sampled_from([1, 2, 2, 3, side]))) for side in shape[:2])
+    return Pool(draw(st.sampled_from(["max", "sum"])), rows, columns)
+
+
+@st.composite
+def convolutions(draw, shape, name, **fields):
+    """A `Conv2d` on a map of this ``shape``: often of one position, a kernel as large as the map, or depthwise."""
+    pool = draw(pools(shape))
+    rows, columns, channels_in = pool.shape(shape) if pool else shape
+    kernel = draw(st.sampled_from([1, 2, 3, 3, 4, 5, 6, 7, min(rows, columns, LONGEST_KERNEL)]))
+    padding = draw(st.sampled_from([p for p in range(kernel) if min(rows, columns) + 2 * p >= kernel]))
+    groups = draw(st.sampled_from([g for g in range(1, channels_in + 1) if channels_in % g == 0]))
+    channels = groups * draw(st.integers(1, max(1, 5 // groups)))
+    return Conv2d(name=name, input_shape=shape, pool=pool, **draw(neurons(channels)), **fields,
+                  **draw(weights(channels, channels_in // groups, kernel, kernel)), padding=padding, groups=groups,
+                  stride=draw(st.sampled_from([1, 1, 2, 3, LONGEST_KERNEL])))
+
+
+@st.composite
+def shortcuts(draw, shapes, wanted):
+    """A `Shortcut` from one of ``shapes`` (by source) to a map of the ``wanted`` shape, or None where none leads
+    there."""
+    ways = [(source, stride, pool) for source, shape in shapes.items() for stride in (1, 2, 3)
+            for pool in (None, Pool("max", 2, 2), Pool("sum", 1, 2))
+            if all(-(-side // stride) == want
+                   for side, want in zip(pool.shape(shape) if pool else shape, wanted[:2], strict=False))]
+    if not ways:
+        return None
+    source, stride, pool = draw(st.sampled_from(ways))
+    channels_in, channels = shapes[source][2], wanted[2]
+    groups = draw(st.sampled_from([1, math.gcd(channels_in, channels)]))
+    return Shortcut(source, shapes[source], **draw(weights(channels, channels_in // groups, 1, 1)), stride=stride,
+                    groups=groups, pool=pool)
+
+
+@st.composite
+def map_networks(draw, max_layers=4):
+    """A `Network` of one to ``max_layers`` small layers, convolutions before the last: with pools, strides, paddings,
+    groups, shortcuts from anywhere before, and votes."""
+    shape = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    entry = InputFormat(math.prod(shape), draw(st.sampled_from([1, 1, 2, 8])), shape)
+    shapes, made = {INPUT: entry.shape}, []
+    for number in range(draw(st.integers(0, max_layers - 1))):
+        before, name = list(shapes)[-1], f"layer_{number}"
+        source = draw(st.sampled_from([before, *shapes]))
+        layer = draw(convolutions(shapes[source], name, source=draw(st.sampled_from([source, None]))
+                                  if source == before else source))
+        # Where the layer before is not what feeds it, its shortcut does.
+        shortcut = draw(shortcuts(shapes if source == before else {before: shapes[before]}, layer.shape))
+        assume(shortcut or source == before)
+        if shortcut and (source != before or draw(st.booleans())):
+            layer = dataclasses.replace(layer, shortcut=shortcut)
+        shapes[name] = layer.shape
+        made.append(layer)
+    source, shape = list(shapes.items())[-1]
+    pool, classes, votes = draw(pools(shape)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    n_in = math.prod(pool.shape(shape) if pool else shape)
+    made.append(Dense(name="last", source=draw(st.sampled_from([source, None])), input_shape=shape, pool=pool,
+                      **draw(weights(classes * votes, n_in)), **draw(neurons(classes * votes))))
+    try:
+        return Network(entry, tuple(made), draw(st.integers(1, 5)), draw(st.sampled_from(["count", "membrane"])),
+                       votes=votes)
+    except SpikeloomError as error:  # pooled sums of large values times large weights
+        assume("beyond the 2^24" not in str(error))
+        raise
 
 
 @st.composite

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs as random_inputs
-from networks import networks
+from networks import map_networks, networks
 from spikeloom import model, quantizers, reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, Silent, Spike, WeightFormat
@@ -30,6 +30,13 @@ def assert_same(network, x):
 @settings(max_examples=300, deadline=None)
 def test_torch_equals_reference(data):
     network = data.draw(networks())
+    assert_same(network, data.draw(random_inputs(network)))
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_maps_in_torch_equal_the_reference(data):
+    network = data.draw(map_networks())
     assert_same(network, data.draw(random_inputs(network)))
 
 
@@ -86,7 +93,7 @@ def test_run_is_exact_where_the_caller_lowered_the_precision():
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_network_survives_the_way_through_torch(data):
-    network = data.draw(networks())
+    network = data.draw(networks() | map_networks())
     assert model.from_network(network).to_network().digest == network.digest
 
 

@@ -151,7 +151,7 @@ class Frames(_Encoder):
     downsample : int
         positions on a side of the square that becomes one, 1 to 32
     denoise : int
-        drop an event when none of its four neighbours had one within so many microseconds before it; 0 keeps all
+        drop an event unless one of its four neighbours had one less than so many microseconds before; 0 keeps all
     """
 
     slicing: str = "time"

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +29,7 @@ EVENT = np.dtype([("x", np.int32), ("y", np.int32), ("t", np.int64), ("p", np.in
 #: Part of every name in the cache: whatever changes the frames that the same recordings give must change it.
 CACHE_VERSION = 1
 SHUFFLE_SEED = 2024
-BIN_EVENT_BYTES = 5
+BIN_EVENT_BYTES, AEDAT4_MAGIC = 5, b"#!AER-DAT4.0\r\n"
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
@@ -103,6 +104,7 @@ def read(path, recording=0, shape=None):
     if not path.is_file():
         raise SpikeloomError(f"{path}: no such file")
     with _reading(path):
+        _check(path)
         recordings, own_shape = READERS[path.suffix](path)
     if not 0 <= recording < len(recordings):
         raise SpikeloomError(f"{path}: has {len(recordings)} recordings, numbered from 0; there is no {recording}")
@@ -110,7 +112,6 @@ def read(path, recording=0, shape=None):
 
 
 def _read_bin(path):
-    _check_bin(path)
     return [tonic().io.read_mnist_file(path, dtype=EVENT)], None
 
 
@@ -131,6 +132,20 @@ def _read_aedat4(path):
     return [events], (stream["height"], stream["width"], 2)
 
 
+def _check_aedat4(path):
+    """Refuse a file whose description of its streams is damaged: the decoder ends the whole process on some."""
+    with path.open("rb") as file:
+        magic, size = file.read(len(AEDAT4_MAGIC)), int.from_bytes(file.read(4), "little")
+        header = file.read(size)
+    if magic != AEDAT4_MAGIC:
+        raise SpikeloomError(f"{path}: not an AEDAT4 file (it begins with {magic or 'nothing'})")
+    try:
+        ElementTree.fromstring(header[max(header.find(b"<dv"), 0):].rstrip(b"\0"))
+    except ElementTree.ParseError as error:
+        raise SpikeloomError(f"{path}: truncated or corrupted, as its header is no description of streams "
+                             f"({error})") from None
+
+
 def _read_npz(path):
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # NumPy would leave the file open
         events = archive["events"]
@@ -144,16 +159,23 @@ def _read_npz(path):
 READERS = {".npz": _read_npz, ".bin": _read_bin, ".aedat4": _read_aedat4}
 
 
+def _check(path):
+    """Refuse a file that tonic's readers would misread, or worse."""
+    if path.suffix == ".bin":
+        _check_bin(path)
+    elif path.suffix == ".aedat4":
+        _check_aedat4(path)
+
+
 @contextlib.contextmanager
-def _reading(path):
+def _reading(path, what="cannot be read, truncated or corrupted"):
     """Tell in one line what goes wrong inside the block."""
     try:
         yield
-    except SpikeloomError:
+    except (SpikeloomError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # tonic and its decoders raise anything, bare exceptions too
-        raise SpikeloomError(f"{path}: cannot be read, truncated or corrupted "
-                             f"({type(error).__name__}: {error})") from None
+    except BaseException as error:  # tonic and its decoders raise anything, Rust's panics too
+        raise SpikeloomError(f"{path}: {what} ({type(error).__name__}: {error})") from None
 
 
 def _ordered(raw, shape, path):
@@ -203,7 +225,7 @@ class Recordings:
         """``folder`` has the split's parts; ``held_out`` says that the split is a part of the training part."""
         self.dataset, self.split, self.folder = dataset, split, folder
         source = SOURCES[dataset.name]
-        with _reading(folder):
+        with _reading(folder, f"not laid out as tonic's {source.tonic}, {source.within}"):
             self._tonic = _tonic_dataset(source, folder, split == "train" or held_out)
             files, labels = _listed(self._tonic)
         if not files:
@@ -229,10 +251,9 @@ class Recordings:
 
     def __getitem__(self, index):
         path = self.files[index]
-        if path.suffix == ".bin":
-            _check_bin(path)
         shape = self.dataset.shape
         with _reading(path):
+            _check(path)
             raw, _ = self._tonic[self._indices[index]]
         events, own_shape = _ordered(raw, None if self._tonic.sensor_size is None else shape, path)
         if own_shape != shape:
@@ -303,7 +324,7 @@ def _tonic_dataset(source, folder, train):
 
 def _listed(dataset):
     """The file and the label of each recording of a data set of tonic's."""
-    if dataset.data:
+    if not isinstance(dataset, tonic().datasets.SHD):
         return [Path(file) for file in dataset.data], dataset.targets
     import h5py  # all recordings are in one file, and tonic does not list their labels
 

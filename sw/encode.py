@@ -184,8 +184,8 @@ class Frames(_Encoder):
     def __call__(self, frames):
         return frames
 
-    def frames(self, events, shape):
-        """Frames (time steps, n_in) uint8 of one recording.
+    def frames(self, events, shape, start=None):
+        """Frames (time steps, n_in) uint8 of one recording, or of a part of one.
 
         Parameters
         ----------
@@ -193,12 +193,16 @@ class Frames(_Encoder):
             in the order of their times
         shape : (rows, columns, polarities)
             the sensor's; every event lies within it
+        start : int, optional
+            the time (microseconds) at which the first frame begins; by default that of the first event. None is before
+            it.
         """
         transforms = tonic().transforms
         events = events.copy()
         if length := len(events):
-            length = int(events["t"][-1] - events["t"][0]) + 1
-            events["t"] += self.denoise - events["t"][0]  # Denoise takes every pixel to have had an event at time 0
+            start = events["t"][0] if start is None else start
+            length = int(events["t"][-1] - start) + 1
+            events["t"] += self.denoise - start  # Denoise takes every pixel to have had an event at time 0
         denoise = [transforms.Denoise(self.denoise)] if self.denoise else []
         downsample = [transforms.Downsample(spatial_factor=1 / self.downsample)] if self.downsample > 1 else []
         events = transforms.Compose(denoise + downsample)(events)

@@ -401,17 +401,25 @@ def _frames_digest(recordings, encoder):
 def _unpacked(archives, parts):
     """The folder in the cache with what is in ``archives``, among which must be ``parts``."""
     folder = cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
-            for archive in archives:
-                with _reading(archive):
-                    safely = {} if zipfile.is_zipfile(archive) else {"filter": "data"}
-                    shutil.unpack_archive(archive, beside, **safely)
-            for archive, part in zip(archives, parts, strict=True):
-                if not Path(beside, part).exists():
-                    raise SpikeloomError(f"{archive}: has no {part}")
-            Path(beside).rename(folder)
+        beside = tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")
+    except OSError as error:
+        raise SpikeloomError(f"{folder}: cannot be written: {error.strerror}") from None
+    with beside:
+        for archive, part in zip(archives, parts, strict=True):
+            with _reading(archive):
+                safely = {} if zipfile.is_zipfile(archive) else {"filter": "data"}
+                shutil.unpack_archive(archive, beside.name, **safely)
+            if not Path(beside.name, part).exists():
+                raise SpikeloomError(f"{archive}: has no {part}")
+        try:
+            Path(beside.name).rename(folder)
+        except OSError:
+            if not folder.is_dir():  # where another process was first, its folder is as good
+                raise
     return folder
 
 

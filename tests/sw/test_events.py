@@ -32,11 +32,11 @@ def rng():
     return np.random.default_rng(0)
 
 
-def counted(encoder, recorded, shape):
+def counted(encoder, recorded, shape, start=None):
     """Frames of a recording, event after event."""
     rows, columns, channels = encoder.input_format(shape).shape
     frames = np.zeros((encoder.time_steps, rows, columns, channels), int)
-    first = recorded[0]["t"] if len(recorded) else 0
+    first = start if start is not None else recorded[0]["t"] if len(recorded) else 0
     length = recorded[-1]["t"] - first + 1 if len(recorded) else 0
     kept, last = [], {}
     for event in recorded:
@@ -71,17 +71,18 @@ def cases(draw):
     recorded = event_files.recording(np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
                                      draw(st.sampled_from([0, 1, 2, 5, 300])), shape, duration)
     recorded["t"] += draw(st.sampled_from([0, 5, 2**40]))
-    return encoder, recorded, shape
+    start = int(recorded["t"].min(initial=2**41)) - draw(st.integers(0, 50)) if draw(st.booleans()) else None
+    return encoder, recorded, shape, start
 
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(cases())
 def test_frames_are_counts_of_events(case):
-    encoder, recorded, shape = case
+    encoder, recorded, shape, start = case
     before = recorded.copy()
-    frames = encoder.frames(recorded, shape)
+    frames = encoder.frames(recorded, shape, start)
     assert frames.dtype == np.uint8
-    np.testing.assert_array_equal(frames, counted(encoder, recorded, shape))
+    np.testing.assert_array_equal(frames, counted(encoder, recorded, shape, start))
     np.testing.assert_array_equal(recorded, before)
 
 

@@ -1,4 +1,4 @@
-"""Small random deformations of training images."""
+"""Small random deformations of training images and frames."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Augment:
         as a fraction
     elastic : float
         standard deviation, in pixels, of a smooth random displacement
+    flip : bool
+        whether to mirror half of the images, left to right
     """
 
     shift: float = 0.0
@@ -35,6 +37,7 @@ class Augment:
     scale: float = 0.0
     shear: float = 0.0
     elastic: float = 0.0
+    flip: bool = False
 
     def __post_init__(self):
         for field in fields(self):
@@ -46,6 +49,8 @@ class Augment:
         """Deformed copies of ``images`` (batch, height, width), float; random numbers from ``generator``."""
         if self == Augment():
             return images
+        if self.flip:
+            images = _flipped(images, 2, generator)
         batch, height, width = images.shape
 
         def amount(limit):
@@ -62,3 +67,24 @@ class Augment:
             size = torch.tensor([2 * self.elastic / width, 2 * self.elastic / height], device=images.device)
             grid = grid + bend.permute(0, 2, 3, 1) * size
         return functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0].clamp_(0, 1)
+
+    def frames(self, frames, generator):
+        """Copies of ``frames`` (batch, time steps, rows, columns, channels), uint8, shifted by whole positions and
+        flipped; the other deformations leave them alone."""
+        if self.flip:
+            frames = _flipped(frames, 3, generator)
+        reach = round(self.shift)
+        if not reach:
+            return frames
+        batch, _, rows, columns, _ = frames.shape
+        down, across = torch.randint(2 * reach + 1, (2, batch, 1), generator=generator, device=frames.device)
+        padded = functional.pad(frames, (0, 0, reach, reach, reach, reach)).transpose(1, 2)
+        sample = torch.arange(batch, device=frames.device)[:, None]
+        moved = padded[sample, torch.arange(rows, device=frames.device) + down].transpose(1, 3)
+        moved = moved[sample, torch.arange(columns, device=frames.device) + across]
+        return moved.permute(0, 3, 2, 1, 4)
+
+
+def _flipped(samples, dimension, generator):
+    chosen = torch.rand(len(samples), generator=generator, device=samples.device) < 0.5
+    return torch.where(chosen.view(-1, *[1] * (samples.ndim - 1)), samples.flip(dimension), samples)

@@ -13,22 +13,27 @@ import json
 import tomllib
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from . import data
 from .augment import Augment
 from .encode import Delta, Direct, Frames, Latency, Rate
 from .errors import SpikeloomError
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
-from .model import SpikingDense, SpikingNetwork
-from .network import READOUTS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
+from .model import BatchNorm, NoNorm, SpikingConv2d, SpikingDense, SpikingNetwork, SpikingShortcut
+from .network import INPUT, LONGEST_KERNEL, READOUTS, GradedSpike, NoLeak, Pool, ShiftLeak, Silent, Spike, TableLeak
 from .neuron import Neuron
 from .quantizers import Binary, Integer, PowerOfTwo, Ternary
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 PACKAGED = Path(__file__).parent / "configs"
 SCHEDULES = ("cosine", "constant")
+
+#: Of neurons without batch norm, at the start.
+THRESHOLD = 8.0
 
 
 @dataclass(frozen=True)
@@ -45,29 +50,131 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A dense layer of ``size`` neurons; the rest as in `spikeloom.neuron.Neuron` and `SpikingDense`."""
+class Projection:
+    """A shortcut with weights of its own from every channel to every other; fields as in `SpikingShortcut`."""
 
-    size: int
+    source: str
+    stride: int = 1
+    groups: int = 1
+    pool: Pool | None = None
+    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+    kind = "projection"
+    factor = None
+
+    def __post_init__(self):
+        _at_least_one(self, "groups")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A shortcut from every channel to its like, times a ``factor`` that each channel learns from there on."""
+
+    source: str
+    factor: float = 4.0
+    pool: Pool | None = None
+    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Integer)
+    kind = "identity"
+    stride = 1
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What layers have in common: fields as in `spikeloom.neuron.Neuron` and `spikeloom.model`.
+
+    ``threshold`` is what neurons start with, by default 8; with batch norm, which has its own, it cannot be set.
+    ``name``: by default "hidden_1", "hidden_2" … "output".
+    """
+
     v_width: int = 6
-    threshold: float = 8.0
+    threshold: float | None = None
     weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
     leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
     reset: str = "subtract"
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
     detach_reset: bool = False
+    norm: NoNorm | BatchNorm = field(default_factory=NoNorm)
+    name: str | None = None
+    source: str | None = None
+    pool: Pool | None = None
 
     def __post_init__(self):
-        if not 1 <= self.size <= 65536:
-            raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
-        if not 1 <= self.threshold < 2**15:
-            raise SpikeloomError(f"threshold must be at least 1 and below 32768, not {self.threshold}")
+        if self.threshold is not None:
+            if isinstance(self.norm, BatchNorm):
+                raise SpikeloomError(f"threshold cannot be set beside batch norm, whose alpha says where it starts, "
+                                     f"but is {self.threshold}")
+            if not 1 <= self.threshold < 2**15:
+                raise SpikeloomError(f"threshold must be at least 1 and below 32768, not {self.threshold}")
         _ = self.neuron  # checks the rest
 
     @property
     def neuron(self):
         return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset)
+
+    @property
+    def start(self):
+        """What threshold latents are at the start."""
+        return 1 / self.norm.alpha if isinstance(self.norm, BatchNorm) else self.threshold or THRESHOLD
+
+    def _options(self, name):
+        return {"weights": self.weights, "threshold": self.start, "name": name, "source": self.source,
+                "pool": self.pool, "norm": self.norm}
+
+
+@dataclass(frozen=True)
+class DenseLayer(_Layer):
+    """A dense layer of ``size`` neurons."""
+
+    size: int = field(kw_only=True)
+    kind = "dense"
+    implied = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.size <= 65536:
+            raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
+
+    def build(self, shapes, before, name):
+        """The layer called ``name`` that follows ``before``, given the map of each source."""
+        return SpikingDense(shapes[self.source or before], self.size, self.neuron, **self._options(name))
+
+
+@dataclass(frozen=True)
+class ConvLayer(_Layer):
+    """A convolution with ``channels``; ``kernel``, ``stride``, ``padding``, ``groups``, ``shortcut`` as in
+    `SpikingConv2d`."""
+
+    channels: int = field(kw_only=True)
+    kernel: int = 3
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+    shortcut: Projection | Identity | None = None
+    kind = "conv"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_one(self, "channels", "groups")
+        if not 1 <= self.kernel <= LONGEST_KERNEL:
+            raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
+
+    def build(self, shapes, before, name):
+        """As `DenseLayer.build`."""
+        return SpikingConv2d(shapes[self.source or before], self.channels, self.neuron, kernel=self.kernel,
+                             stride=self.stride, padding=self.padding, groups=self.groups,
+                             shortcut=self.shortcut and self._shortcut(shapes), **self._options(name))
+
+    def _shortcut(self, shapes):
+        shortcut = self.shortcut
+        groups = self.channels if isinstance(shortcut, Identity) else shortcut.groups
+        return SpikingShortcut(shortcut.source, shapes[shortcut.source], self.channels, stride=shortcut.stride,
+                               groups=groups, weights=shortcut.weights, pool=shortcut.pool, factor=shortcut.factor)
+
+
+def _at_least_one(owner, *names):
+    for name in names:
+        if getattr(owner, name) < 1:
+            raise SpikeloomError(f"{name} must be 1 or more, not {getattr(owner, name)}")
 
 
 @dataclass(frozen=True)
@@ -115,24 +222,28 @@ class Training:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run."""
+    """A whole training run. ``votes``: neurons of the last layer that vote for one class."""
 
     encoder: Direct | Rate | Latency | Delta | Frames
-    layers: tuple[Layer, ...]
+    layers: tuple[DenseLayer | ConvLayer, ...]
     training: Training
     data: Data = field(default_factory=Data)
     readout: str = "count"
     seed: int = 0
+    votes: int = 1
 
     def __post_init__(self):
         if not self.layers:
             raise SpikeloomError("layers must hold at least one layer")
         if self.readout not in READOUTS:
             raise SpikeloomError(f"readout must be one of {', '.join(READOUTS)}, not {self.readout!r}")
-        dataset, last = data.find(self.data.dataset), self.layers[-1]
-        if last.size != dataset.classes:
-            raise SpikeloomError(f"size of the last layer must be {dataset.classes}, the classes of "
-                                 f"{dataset.name}, not {last.size}")
+        dataset, last = self.dataset, self.layers[-1]
+        _at_least_one(self, "votes")
+        size = dataset.classes * self.votes
+        if isinstance(last, DenseLayer) and last.size != size:
+            each = f"{self.votes} votes for each of " if self.votes > 1 else ""
+            raise SpikeloomError(f"size of the last layer must be {size}, {each}the classes of {dataset.name}, "
+                                 f"not {last.size}")
         if isinstance(last.fire, Silent):
             if self.readout == "count":
                 raise SpikeloomError('readout "count" needs a last layer that fires, not fire = "silent"')
@@ -143,7 +254,9 @@ class Config:
             raise SpikeloomError('only the last layer may have fire = "silent"')
         if not 0 <= self.seed < 2**31:
             raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
-        _ = self.input
+        if dataset.has_events and replace(self.training.augment, shift=0.0, flip=False) != Augment():
+            raise SpikeloomError("training.augment: frames of events can be shifted and flipped, no more")
+        self.build().to_network()  # the network's own rules
 
     @property
     def dataset(self):
@@ -156,15 +269,22 @@ class Config:
 
     def build(self, generator=None):
         """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""
-        layers, size = [], self.input.size
-        for number, layer in enumerate(self.layers):
-            name = "output" if number == len(self.layers) - 1 else f"hidden_{number + 1}"
-            module = SpikingDense(size, layer.size, layer.neuron, weights=layer.weights,
-                                  threshold=layer.threshold, name=name)
-            module.reset_parameters(generator)
-            layers.append(module)
-            size = layer.size
-        return SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout)
+        shapes, before, layers = {INPUT: self.input.shape}, INPUT, []
+        with torch.random.fork_rng(devices=[]):
+            for number, layer in enumerate(self.layers):
+                last = number == len(self.layers) - 1
+                name = layer.name or ("output" if last else f"hidden_{number + 1}")
+                shortcut = getattr(layer, "shortcut", None)
+                for source in (layer.source or before, shortcut.source if shortcut else before):
+                    if source not in shapes:
+                        raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
+                                             f"not {source!r}")
+                layers.append(layer.build(shapes, before, name))
+                shapes[name], before = layers[-1].shape, name
+        for layer in layers:
+            for branch in layer.branches:
+                branch.reset_parameters(generator)
+        return SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
 
     @property
     def digest(self):
@@ -223,12 +343,19 @@ def _read(wanted, value, source, key):
             raise wrong(f"must be a list, not {value!r}")
         return tuple(_read(typing.get_args(wanted)[0], each, source, f"{key}[{number}]")
                      for number, each in enumerate(value))
+    choices = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else ()
+    if types.NoneType in choices:  # what can be left out; JSON says null
+        if value is None:
+            return None
+        choices = choices[:-1]
+        if len(choices) == 1:
+            return _read(*choices, value, source, key)
     if not isinstance(value, dict):
         raise wrong(f"must be a table, not {value!r}")
     value = dict(value)
-    if isinstance(wanted, types.UnionType):
-        kinds = {cls.kind: cls for cls in typing.get_args(wanted)}
-        kind = value.pop("kind", None)
+    if choices:
+        kinds = {cls.kind: cls for cls in choices}
+        kind = value.pop("kind", next((cls.kind for cls in choices if getattr(cls, "implied", False)), None))
         if kind not in kinds:
             raise wrong(f"must have a kind, one of {', '.join(kinds)}, not {kind!r}")
         wanted = kinds[kind]

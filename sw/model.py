@@ -23,8 +23,7 @@ from .errors import SpikeloomError
 from .network import INPUT, Conv2d, Dense, GradedSpike, Network, Shortcut
 from .neuron import Neuron, scan
 
-#: `run` takes as many samples at a time as keep the largest tensor near this many values: 8 MiB of float32, which
-#: stay in a processor's cache.
+#: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
 BATCH_VALUES = 2**21
 
 #: Added to a channel's variance, in squared weight steps.
@@ -463,8 +462,7 @@ def run(network, inputs, *, device=None, batch=None):
     device = choose_device(device)
     model = from_network(network).to(device)
     samples, steps, _ = inputs.shape
-    widest = max(network.input.size, *(layer.n_out for layer in network.layers))
-    batch = batch or max(1, min(BATCH_VALUES // (steps * widest), 4096))
+    batch = batch or batch_size(model, steps)
     spikes = [np.empty((samples, steps, layer.n_out), np.int64) for layer in network.layers]
     membranes = [np.empty_like(array) for array in spikes]
     constant = steps > 1 and all((inputs[:, t] == inputs[:, 0]).all() for t in range(1, steps))
@@ -476,6 +474,12 @@ def run(network, inputs, *, device=None, batch=None):
                 for array, tensor in zip(arrays, tensors, strict=True):
                     array[start:start + batch] = tensor.transpose(0, 1).cpu().numpy()
     return reference.Trace(spikes, membranes, *reference.read_out(network, spikes[-1], membranes[-1]))
+
+
+def batch_size(model, time_steps):
+    """Samples of so many time steps that ``model`` takes at a time with the least effort."""
+    widest = max(model.input.size, *(math.prod(layer.shape) for layer in model.layers))
+    return max(1, min(BATCH_VALUES // (time_steps * widest), 4096))
 
 
 @contextlib.contextmanager

@@ -22,12 +22,12 @@ from tqdm import tqdm
 from . import config as configuration
 from . import data, files
 from .errors import SpikeloomError
-from .model import choose_device, exact_products
+from .model import batch_size, choose_device, exact_products
 
 KIND = "checkpoint"
 VERSION = 1
 CHECKPOINT = "checkpoint.pt"
-EVALUATION_BATCH = 1000
+ZIP_FOLDER = 0x10
 
 
 def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True):
@@ -71,13 +71,13 @@ def _train(state, path, data_dir, device, progress):
     """Take ``state`` from where it is to its last epoch, saving it to ``path`` after each."""
     config = state.config
     device = choose_device(device)
-    images, labels = (torch.from_numpy(array).to(device)
-                      for array in data.load(config.data.dataset, "train", data_dir))
-    test = data.load(config.data.dataset, "test", data_dir)
-    held_out = round(len(images) * config.data.validation)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed)).to(device)
-    validation = images[order[:held_out]], labels[order[:held_out]]
-    images, labels = images[order[held_out:]], labels[order[held_out:]]
+    samples, labels = (torch.from_numpy(array).to(device)
+                       for array in data.load(config.data.dataset, "train", data_dir, config.encoder))
+    test = data.load(config.data.dataset, "test", data_dir, config.encoder)
+    held_out = round(len(samples) * config.data.validation)
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed)).to(device)
+    validation = samples[order[:held_out]], labels[order[:held_out]]
+    kept = order[held_out:]
 
     model = config.build().to(device)
     model.load_state_dict(state.model)
@@ -85,7 +85,7 @@ def _train(state, path, data_dir, device, progress):
     if state.optimizer:
         optimizer.load_state_dict(state.optimizer)
     training = config.training
-    steps = max(1, len(images) // training.batch)
+    steps = max(1, len(kept) // training.batch)
 
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
@@ -100,14 +100,14 @@ def _train(state, path, data_dir, device, progress):
                 model.limit()
                 optimizer = make_optimizer(config, model)
             generator = torch.Generator(device).manual_seed(config.seed * 100003 + epoch + 1)
-            order = torch.randperm(len(images), generator=generator, device=device)
+            order = kept[torch.randperm(len(kept), generator=generator, device=device)]
             total_loss = right = seen = 0
             for step in range(steps):
                 chosen = order[step * training.batch:(step + 1) * training.batch]
                 set_rate(optimizer, config, epoch + step / steps)
-                inputs = config.encoder(augmented(config, images[chosen], generator))
+                inputs = config.encoder(augmented(config, samples[chosen], generator))
                 spikes, membranes = model(inputs, quantized=quantized)
-                loss = training.loss(spikes[-1], membranes[-1], labels[chosen])
+                loss = training.loss(*model.classes(spikes, membranes), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -161,8 +161,8 @@ def make_optimizer(config, model):
     """Adam, with each parameter's rate in proportion to its natural size (`Training.rate`)."""
     groups = []
     for layer, module in zip(config.layers, model.layers, strict=True):
-        groups.append({"params": [module.weight], "size": layer.weights.span})
-        groups.append({"params": [module.threshold, module.bias], "size": layer.threshold})
+        groups += [{"params": [branch.weight], "size": branch.weight_quantizer.span} for branch in module.branches]
+        groups.append({"params": [module.threshold, module.bias], "size": layer.start})
     return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 
 
@@ -178,24 +178,31 @@ def set_rate(optimizer, config, epoch):
         group["lr"] = training.rate * factor * group["size"]
 
 
-def augmented(config, images, generator):
-    """Images (batch, pixels), uint8, as floats from 0 to 1, deformed at random as the configuration says."""
+def augmented(config, samples, generator):
+    """Samples as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as the
+    configuration says."""
     dataset = config.dataset
-    grey = images.float().div_(255).view(len(images), dataset.height, dataset.width)
+    if dataset.has_events:
+        frames = samples.view(*samples.shape[:2], *config.input.shape)
+        return config.training.augment.frames(frames, generator).flatten(2)
+    grey = samples.float().div_(255).view(len(samples), dataset.height, dataset.width)
     return config.training.augment(grey, generator).flatten(1)
 
 
 @torch.no_grad()
-def accuracy(config, model, images, labels, *, quantized=True):
-    """The share of ``images`` (n, pixels), uint8, that ``model`` classifies as ``labels`` (n,) say."""
+def accuracy(config, model, samples, labels, *, quantized=True):
+    """The share of ``samples``, as `spikeloom.data.load` gives them, that ``model`` classifies as ``labels`` (n,)
+    say."""
     device = model.layers[0].weight.device
-    images, labels = torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device)
-    right = 0
+    samples, labels = torch.as_tensor(samples, device=device), torch.as_tensor(labels, device=device)
+    right, batch, training = 0, batch_size(model, config.encoder.time_steps), model.training
+    model.eval()
     with exact_products():
-        for start in range(0, len(images), EVALUATION_BATCH):
-            outputs = model(config.encoder(images[start:start + EVALUATION_BATCH]), quantized=quantized)
-            right += int((model.scores(*outputs).argmax(1) == labels[start:start + EVALUATION_BATCH]).sum())
-    return right / len(images)
+        for start in range(0, len(samples), batch):
+            outputs = model(config.encoder(samples[start:start + batch]), quantized=quantized)
+            right += int((model.scores(*outputs).argmax(1) == labels[start:start + batch]).sum())
+    model.train(training)
+    return right / len(samples)
 
 
 # Checkpoints ------------------------------------------------------------------------------------
@@ -256,7 +263,9 @@ def load(path):
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            # The directory has no checksum, and PyTorch reads nothing of what it takes for a folder.
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & ZIP_FOLDER]
+            damaged = archive.testzip() or next(iter(folders), None)
         if damaged:
             raise ValueError(f"{damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)

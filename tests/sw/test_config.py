@@ -55,8 +55,8 @@ def test_every_field_arrives(tmp_path):
     assert read_back.data == config.Data("digits", 0.25)
     assert read_back.encoder == Direct(3, 2)
     assert read_back.layers == (
-        config.Layer(12, 4, 3.0, quantizers.Integer(3), network.ShiftLeak(2)),
-        config.Layer(10, fire=network.Silent(), reset="none"))
+        config.DenseLayer(4, 3.0, quantizers.Integer(3), network.ShiftLeak(2), size=12),
+        config.DenseLayer(size=10, fire=network.Silent(), reset="none"))
     assert read_back.training == config.Training(losses.TET(weight=0.1), batch=32,
                                                  augment=Augment(shift=1.0))
     assert isinstance(read_back.layers[0].threshold, float)
@@ -99,7 +99,7 @@ def test_the_digest_sees_every_change(tmp_path):
 
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("seed = 7", "sead = 7",
-     "sead is unknown; known here are encoder, layers, training, data, readout, seed"),
+     "sead is unknown; known here are encoder, layers, training, data, readout, seed, votes"),
     ("batch = 32", "bach = 32",
      ("training.bach is unknown; known here are loss, epochs_float, epochs_quantized, "
       "batch, rate, schedule, augment, threads")),

@@ -273,6 +273,10 @@ class _Synapses:
     def n_in(self):
         return math.prod(self.input_shape)
 
+    def pooled_bounds(self, z_low, z_high):
+        """Smallest and largest value that meets the weights, for inputs from ``z_low`` to ``z_high``."""
+        return self.pool.bounds(z_low, z_high) if self.pool else (z_low, z_high)
+
     def current_bounds(self, z_low, z_high):
         """Smallest and largest sum Σ W·z any neuron can see for inputs from ``z_low`` to ``z_high``, among which is
         0."""
@@ -499,8 +503,7 @@ LAYERS = {cls.kind: cls for cls in (Dense, Conv2d)}
 
 @functools.lru_cache(maxsize=64)
 def _current_bounds(synapses, z_low, z_high):
-    if synapses.pool:
-        z_low, z_high = synapses.pool.bounds(z_low, z_high)
+    z_low, z_high = synapses.pooled_bounds(z_low, z_high)
     weights = synapses.weights.reshape(len(synapses.weights), -1)
     low = np.minimum(weights * z_low, weights * z_high).sum(axis=1)
     high = np.maximum(weights * z_low, weights * z_high).sum(axis=1)

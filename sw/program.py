@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +13,18 @@ import numpy as np
 
 from . import files
 from .errors import SpikeloomError
-from .network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, Silent, TableLeak, signed_width
+from .network import (
+    INPUT,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    ShiftLeak,
+    Silent,
+    TableLeak,
+    signed_width,
+)
 from .target import find
 
 KIND = "program"
@@ -36,20 +48,47 @@ class WordFormat:
     A word is an ``index`` and ``width`` bits. For binary spikes bit b of word i is neuron i·width + b.
     For graded values (``graded``) word i is neuron i and bit b has the value 2^b. Words without a set bit
     are not sent, so silence costs nothing.
+
+    Words of a map whose ``shape`` is given have neurons of one position alone, and an index of three fields: from the
+    lowest bit on, the part of the position's channels, the column, and the row.
     """
 
     size: int
     width: int
     graded: bool = False
+    shape: tuple[int, int, int] | None = None
 
     def __post_init__(self):
         if not self.graded and self.width not in (1, 2, 4, 8, 16):
             raise SpikeloomError(f"Bits of a spike word must be 1, 2, 4, 8 or 16, not {self.width}")
 
     @property
-    def count(self):
+    def map(self):
+        """The shape, that of a single position where none is given."""
+        return self.shape or (1, 1, self.size)
+
+    @property
+    def parts(self):
+        """Words of one position."""
+        return self.map[2] if self.graded else -(-self.map[2] // self.width)
+
+    @property
+    def fields(self):
+        """Bits of an index that say which part, which column and which row."""
+        rows, columns, _ = self.map
+        return tuple((count - 1).bit_length() for count in (self.parts, columns, rows))
+
+    @property
+    def most(self):
         """Words of one time step when every neuron spikes."""
-        return self.size if self.graded else -(-self.size // self.width)
+        return self.map[0] * self.map[1] * self.parts
+
+    @property
+    def count(self):
+        """One more than the highest index."""
+        part, column, _ = self.fields
+        rows, columns, _ = self.map
+        return ((rows - 1 << column | columns - 1) << part | self.parts - 1) + 1
 
     @property
     def index_width(self):
@@ -57,26 +96,48 @@ class WordFormat:
 
     def pack(self, z):
         """Words (..., count) that hold the values ``z`` (..., size)."""
-        z = np.asarray(z, np.int64)
-        if self.graded:
-            return z
-        padding = [(0, 0)] * (z.ndim - 1) + [(0, self.count * self.width - self.size)]
-        bits = np.pad(z, padding).reshape(*z.shape[:-1], self.count, self.width)
-        return (bits << np.arange(self.width)).sum(axis=-1)
+        z = np.asarray(z, np.int64).reshape(*np.shape(z)[:-1], *self.map)
+        if not self.graded:
+            bits = _filled(z, 1, self.parts * self.width).reshape(*z.shape[:-1], self.parts, self.width)
+            z = (bits << np.arange(self.width)).sum(axis=-1)
+        part, column, _ = self.fields
+        words = _filled(_filled(z, 2, 1 << column) if self.shape else z, 1, 1 << part if self.shape else self.parts)
+        return words.reshape(*words.shape[:-3], -1)[..., :self.count]
 
     def unpack(self, words):
         """The inverse of `pack`."""
-        if self.graded:
-            return words
-        bits = (np.asarray(words)[..., None] >> np.arange(self.width)) & 1
-        return bits.reshape(*bits.shape[:-2], -1)[..., : self.size]
+        part, column, _ = self.fields
+        rows, columns, channels = self.map
+        if self.shape:
+            words = _filled(np.asarray(words), 1, rows << column << part)
+            words = words.reshape(*words.shape[:-1], rows, 1 << column, 1 << part)[..., :columns, :self.parts]
+        if not self.graded:
+            bits = (np.asarray(words)[..., None] >> np.arange(self.width)) & 1
+            words = bits.reshape(*bits.shape[:-2], -1)[..., :channels]
+        return words.reshape(*words.shape[:-3], self.size) if self.shape else words
 
     @classmethod
     def of_input(cls, input: InputFormat):
+        """The words that a network's input comes in: without fields, whatever its map."""
         if input.width > 1:
             return cls(input.size, input.width, graded=True)
+        if input.shape[:2] != (1, 1):  # no word has values of two positions
+            return cls(input.size, min(16, input.shape[2] & -input.shape[2]))
         # Eight neighbours a word keeps the list of a 784-pixel image in one block RAM.
         return cls(input.size, min(8, 1 << (input.size - 1).bit_length()))
+
+    @classmethod
+    def of_input_map(cls, input: InputFormat):
+        """The words of `of_input`, as a core takes them that works on maps."""
+        words = cls.of_input(input)
+        return cls(input.size, words.width, words.graded, input.shape)
+
+
+def _filled(array, axis, count):
+    """``array`` with zeros up to ``count`` entries along its ``axis``-last axis."""
+    padding = [(0, 0)] * array.ndim
+    padding[-axis] = (0, count - array.shape[-axis])
+    return np.pad(array, padding)
 
 
 @dataclass(frozen=True)
@@ -142,7 +203,7 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Core:
-    """One layer on one core of the array: everything its gateware is generated from.
+    """One dense layer on one core of the array: everything its gateware is generated from.
 
     Parameters
     ----------
@@ -150,7 +211,7 @@ class Core:
     i_words : WordFormat
         of the words that come in
     lanes : int
-        neurons that accumulate at once, a multiple of ``units``
+        sums that accumulate at once, a multiple of ``units``
     units : int
         neurons updated at once, a power of two up to 16: bits of the words that go out
     memory_registers : int
@@ -176,9 +237,11 @@ class Core:
     def __post_init__(self):
         if self.units not in (1, 2, 4, 8, 16):
             raise SpikeloomError(f"Layer {self.layer.name}: update units must be 1, 2, 4, 8 or 16, not {self.units}")
-        if self.lanes < 1 or self.lanes % self.units:
-            raise SpikeloomError(f"Layer {self.layer.name}: lanes must be a multiple of its {self.units} update units, "
-                                 f"not {self.lanes}")
+        step = self.sets * self.units
+        if self.lanes < 1 or self.lanes % step:
+            sets = f" and {self.sets} columns" if self.sets > 1 else ""
+            raise SpikeloomError(f"Layer {self.layer.name}: lanes must be a multiple of its {self.units} update units"
+                                 f"{sets}, not {self.lanes}")
         if self.memory not in MEMORIES:
             raise SpikeloomError(f"Layer {self.layer.name}: memory must be one of {', '.join(MEMORIES)}, "
                                  f"not {self.memory!r}")
@@ -191,19 +254,34 @@ class Core:
     # Sizes ------------------------------------------------------------------------------------
 
     @property
+    def sets(self):
+        """Positions whose neurons accumulate at once."""
+        return 1
+
+    @property
+    def group(self):
+        """Channels that accumulate at once, at each of so many positions."""
+        return self.lanes // self.sets
+
+    @property
     def groups(self):
-        """Groups of ``lanes`` neurons, each of which replays the event list."""
-        return -(-self.layer.n_out // self.lanes)
+        """Groups of channels, each of which replays the events."""
+        return -(-self.layer.shape[2] // self.group)
+
+    @property
+    def positions(self):
+        """Of the layer's map."""
+        return self.layer.shape[0] * self.layer.shape[1]
 
     @property
     def updates(self):
-        """Cycles in which the update units serve one group."""
-        return self.lanes // self.units
+        """Cycles in which the update units serve one group at one position."""
+        return self.group // self.units
 
     @property
     def pace(self):
         """The fewest cycles between the ends of two groups."""
-        return max(self.updates, -(-self.UPDATE_CYCLES // self.groups))
+        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.positions)))
 
     @property
     def o_words(self):
@@ -211,16 +289,26 @@ class Core:
         return WordFormat(self.layer.n_out, self.units)
 
     @property
+    def channel_updates(self):
+        """Updates at one position: rows of a memory with something for each channel, padding included."""
+        return self.groups * self.updates
+
+    @property
     def update_count(self):
         """Updates in one time step: words of the membrane memory, padding included."""
-        return self.groups * self.updates
+        return self.positions * self.channel_updates
+
+    def arrange(self, updates):
+        """Values (..., update_count, units) in the order of updates, as those of neurons (..., n_out)."""
+        updates = np.asarray(updates)
+        return updates.reshape(*updates.shape[:-2], -1)[..., :self.layer.n_out]
 
     @property
     def memories(self):
         """The core's memories: name to (entries, bits). What can be loaded has whole bytes."""
         layer, words = self.layer, self.i_words
         memories = {
-            "events": (2 << (words.count - 1).bit_length(), words.width + words.index_width),
+            "events": (2 << (words.most - 1).bit_length(), words.width + words.index_width),
             "membranes": (self.update_count, self.units * layer.v_width),
         }
         for name, (rows, bits) in self.image_shapes.items():
@@ -249,7 +337,7 @@ class Core:
         if not self.reloadable:
             return self.layer.current_bounds(*self.z_bounds)
         low, high = self.layer.weight_format.bounds
-        reach = self.layer.n_in * self.z_bounds[1]
+        reach = self.layer.weights[0].size * self.layer.pooled_bounds(*self.z_bounds)[1]
         return low * reach, high * reach
 
     @cached_property
@@ -311,7 +399,7 @@ class Core:
     def weights(self):
         """Weight codes (uint8), shape (groups · n_in, lanes): a row for each group and input."""
         codes = self._padded(self.layer.weight_format.encode(self.layer.weights))
-        return codes.reshape(self.groups, self.lanes, self.layer.n_in).transpose(0, 2, 1).reshape(-1, self.lanes)
+        return codes.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1).reshape(-1, self.lanes)
 
     @cached_property
     def images(self):
@@ -330,10 +418,10 @@ class Core:
     def image_shapes(self):
         """Rows and bits of each of the `images`."""
         layer = self.layer
-        shapes = {"weights": (self.groups * layer.n_in, self.lanes * layer.weight_format.width)}
+        shapes = {"weights": (self.groups * layer.weights.shape[1], self.lanes * layer.weight_format.width)}
         if self._stored("each"):
             bits = self.units * sum(parameter.width for parameter in self._stored("each"))
-            shapes["parameters"] = (self.update_count, bits)
+            shapes["parameters"] = (self.channel_updates, bits)
         if self._stored("shared"):
             shapes["shared"] = (1, sum(parameter.width for parameter in self._stored("shared")))
         if isinstance(layer.leak, TableLeak):
@@ -345,13 +433,144 @@ class Core:
         return [parameter for parameter in self.parameters.values() if parameter.storage == storage]
 
     def in_words(self, values):
-        """``values`` (n_out,) in the order of updates: shape (updates in a time step, units)."""
-        return self._padded(values).reshape(self.update_count, self.units)
+        """``values`` (channels,) in the order of updates: shape (channel_updates, units)."""
+        return self._padded(values).reshape(self.channel_updates, self.units)
 
     def _padded(self, values):
-        """``values`` (n_out, ...) filled up to whole groups with copies of the first neuron's."""
-        missing = self.groups * self.lanes - self.layer.n_out
+        """``values`` (channels, ...) filled up to whole groups with copies of the first channel's."""
+        missing = self.groups * self.group - len(values)
         return np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
+
+
+@dataclass(frozen=True, eq=False)
+class MapCore(Core):
+    """One convolution on one core of the array.
+
+    The columns of a map pass by one after the other; each event in the rows under the kernel goes into the sums of all
+    ``sets`` positions along the row that can still get something from its column, for a ``group`` of channels at each.
+    A pool of kind "max" happens before the events are kept. One of kind "sum" is part of the kernel: its events are
+    kept as they are, and the weights of a position are used for each of its block.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        layer = self.layer
+        if layer.shortcut:
+            raise SpikeloomError(f"Layer {layer.name}: shortcuts run in the reference, not yet in gateware")
+        per_group = layer.shape[2] // layer.groups
+        if layer.weight_format.kind == "binary" and layer.groups > 1 and per_group % self.group:
+            raise SpikeloomError(f"Layer {layer.name}: with binary weights, which have no zero, the {self.group} "
+                                 f"channels that accumulate at once must divide the {per_group} of a group of the "
+                                 "convolution")
+
+    # Geometry, along (rows, columns) --------------------------------------------------------------
+
+    @property
+    def merged(self):
+        """Rows and columns of a block that becomes one position before it is kept."""
+        pool = self.layer.pool
+        return (pool.rows, pool.columns) if pool and pool.kind == "max" else (1, 1)
+
+    @property
+    def summed(self):
+        """Rows and columns that share their weights."""
+        pool = self.layer.pool
+        return (pool.rows, pool.columns) if pool and pool.kind == "sum" else (1, 1)
+
+    @property
+    def kernel(self):
+        """Of what is kept: the rows and columns that a position sees."""
+        return tuple(self.layer.kernel * summed for summed in self.summed)
+
+    @property
+    def stride(self):
+        """Of what is kept: rows and columns from a position to the next."""
+        return tuple(self.layer.stride * summed for summed in self.summed)
+
+    @property
+    def padding(self):
+        """Of what is kept: rows and columns of zeros before the first."""
+        return tuple(self.layer.padding * summed for summed in self.summed)
+
+    @property
+    def kept(self):
+        """Rows and columns that any position sees."""
+        return tuple(min(size * summed, stride * (count - 1) + kernel - padding)
+                     for size, summed, stride, count, kernel, padding
+                     in zip(self.layer.pooled_shape, self.summed, self.stride, self.layer.shape, self.kernel,
+                            self.padding, strict=False))
+
+    @property
+    def banks(self):
+        """Rows that are kept at once: those under the kernel, and those that come in meanwhile."""
+        return self.kernel[0] + self.stride[0]
+
+    @property
+    def sets(self):
+        return -(-self.kernel[1] // self.stride[1])
+
+    @property
+    def o_words(self):
+        return WordFormat(self.layer.n_out, self.units, shape=self.layer.shape)
+
+    def arrange(self, updates):
+        rows, columns, channels = self.layer.shape
+        updates = np.asarray(updates)
+        before = updates.shape[:-2]
+        updates = updates.reshape(*before, rows, self.groups, columns, self.group)
+        return np.moveaxis(updates, -3, -2).reshape(*before, rows, columns, -1)[..., :channels].reshape(
+            *before, self.layer.n_out)
+
+    @property
+    def memories(self):
+        memories = super().memories
+        del memories["events"]
+        width = self.i_words.width * self.i_words.parts
+        return {f"row_{bank}": (self.kept[1], width) for bank in range(self.banks)} | memories
+
+    # Weights --------------------------------------------------------------------------------------
+
+    @property
+    def seen(self):
+        """For each group, the first channel of the input that it sees."""
+        layer = self.layer
+        per_group, count = layer.weights.shape[1], layer.shape[2] // layer.groups
+        return [min(group * self.group // count * per_group, layer.pooled_shape[2] - self.seen_channels)
+                for group in range(self.groups)]
+
+    @property
+    def seen_channels(self):
+        """Neighbouring channels of the input that a group sees."""
+        layer = self.layer
+        count = layer.shape[2] // layer.groups
+        spans = [(min((group + 1) * self.group, layer.shape[2]) - 1) // count - group * self.group // count + 1
+                 for group in range(self.groups)]
+        return max(spans) * layer.weights.shape[1]
+
+    @property
+    def weight_rows(self):
+        """(groups, rows of the kernel, columns of a stride, channels seen): what the rows of the weight memory are
+        for, the last varying fastest."""
+        return self.groups, self.layer.kernel, self.layer.stride, self.seen_channels
+
+    @cached_property
+    def weights(self):
+        """Weight codes (uint8), shape (rows, lanes); lane set·group + channel. A row is for each of `weight_rows`."""
+        layer, (groups, kernel, stride, seen) = self.layer, self.weight_rows
+        out, per_group = layer.weights.shape[:2]
+        spread = np.zeros((out, layer.pooled_shape[2], kernel, self.sets * stride), np.int64)
+        for channel in range(out):
+            first = channel * layer.groups // out * per_group
+            spread[channel, first:first + per_group, :, :kernel] = layer.weights[channel]
+        codes = self._padded(layer.weight_format.encode(spread)).reshape(groups, self.group, *spread.shape[1:])
+        codes = np.stack([codes[group, :, first:first + seen] for group, first in enumerate(self.seen)])
+        codes = codes.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
+        return codes.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.lanes)
+
+    @cached_property
+    def image_shapes(self):
+        return super().image_shapes | {
+            "weights": (math.prod(self.weight_rows), self.lanes * self.layer.weight_format.width)}
 
 
 @dataclass(frozen=True)
@@ -402,13 +621,24 @@ class Program:
 
     @cached_property
     def cores(self):
-        """A `Core` for each layer, in order."""
-        cores, words = [], WordFormat.of_input(self.network.input)
-        for layer, placement in zip(self.network.layers, self.placements, strict=True):
-            cores.append(Core(layer, words, placement.lanes, placement.units, find(self.target).memory_registers,
-                              placement.memory, self.reloadable))
-            words = cores[-1].o_words
-        return tuple(cores)
+        """A core for each layer, in order: a `Core` for a dense one, a `MapCore` for a convolution."""
+        target, cores = find(self.target), {}
+        for layer, placement, (source, *_) in zip(self.network.layers, self.placements, self.network.sources,
+                                                  strict=True):
+            on_map = isinstance(layer, Conv2d)
+            if source != INPUT:
+                words = cores[source].o_words
+            else:
+                words = WordFormat.of_input_map(self.network.input) if on_map else self.i_words
+            cores[layer.name] = (MapCore if on_map else Core)(
+                layer, words, placement.lanes, placement.units, target.memory_registers, placement.memory,
+                self.reloadable)
+        return tuple(cores.values())
+
+    @property
+    def i_words(self):
+        """The words that the array takes its input in."""
+        return WordFormat.of_input(self.network.input)
 
     @property
     def score_width(self):

@@ -394,7 +394,7 @@ def _mapped(path, shape):
 
 
 def _frames_digest(recordings, encoder):
-    return _digest([CACHE_VERSION, tonic().__version__, vars(recordings.dataset), recordings.split, vars(encoder),
+    return _digest([CACHE_VERSION, tonic().__version__, vars(recordings.dataset), vars(encoder),
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])
 
 

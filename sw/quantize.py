@@ -56,7 +56,7 @@ def quantize(checkpoint, *, data_dir=None, device=None):
         "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized},
     }
     network = trained.to_network(notes)
-    available = len(data.load(state.config.data.dataset, "train", data_dir)[0])
+    available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[0])
     inputs, _ = data.samples(notes["data"], "train", min(ACTIVITY_SAMPLES, available), data_dir)
     notes["activity"], notes["events"] = activity(network, inputs, device=device)
     return trained.to_network(notes)

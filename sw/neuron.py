@@ -17,6 +17,9 @@ from .errors import SpikeloomError
 from .network import RESETS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
+#: Of a tensor over time steps that neurons are run on at once: with the other tensors they need, a processor's cache.
+PART_VALUES = 2**17
+
 
 @dataclass(frozen=True)
 class Neuron:
@@ -96,30 +99,13 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, current, threshold, neuron, time_steps, quantized, record):
         spikes = current.new_empty(time_steps, *current.shape[1:])
-        membranes = torch.empty_like(spikes if record else spikes[:1])
+        membranes = torch.empty_like(spikes) if record else None
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        potentials = torch.empty_like(spikes if learning else spikes[:1])
+        potentials = torch.empty_like(spikes) if learning else None
         leak = _leak(neuron.leak, neuron, quantized, current)
-        i_of, u_of, v_of = (tensor.unbind() * (time_steps // len(tensor))
-                            for tensor in (current, potentials, membranes))
-        v = torch.zeros_like(spikes[0])
-        for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), v_of, strict=True):
-            leak(v, i, out=u)
-            v = v_next
-            if isinstance(neuron.fire, Silent):
-                z.zero_()
-            elif isinstance(neuron.fire, GradedSpike):
-                torch.div(u, threshold, out=z).floor_().clamp_(neuron.fire.low, neuron.fire.high)
-            else:
-                torch.ge(u, threshold, out=z)
-            if neuron.reset == "subtract":
-                torch.addcmul(u, z, threshold, value=-1, out=v)
-            elif neuron.reset == "zero":
-                torch.eq(z, 0, out=v).mul_(u)
-            else:
-                v.copy_(u)
-            if quantized:
-                v.clamp_(neuron.v_min, neuron.v_max)
+        for part in _parts(spikes):
+            _run(current[:, part], threshold, neuron, quantized, leak, spikes[:, part],
+                 membranes[:, part] if record else None, potentials[:, part] if learning else None)
         ctx.save_for_backward(threshold, potentials, spikes)
         ctx.neuron, ctx.quantized, ctx.constant = neuron, quantized, len(current) != time_steps
         ctx.set_materialize_grads(False)
@@ -127,73 +113,122 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, spikes_grad, membranes_grad=None):
-        # With h[t] the gradient reaching reset(U[t], z[t]), d and r the derivatives of the reset in U (z held)
-        # and in z, s that of firing, λ that of the leak, inside 1 where saturation changes nothing, else 0:
-        #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1])·inside[t]
-        #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
-        # Everything but the recurrence itself is done for all time steps at once.
-        threshold, u, z = ctx.saved_tensors
-        neuron = ctx.neuron
-        subtract, zero = neuron.reset == "subtract", neuron.reset == "zero"
-        spiking = isinstance(neuron.fire, Spike)
-        work = _workspace(u, 4)
-        direct = torch.eq(z, 0, out=work[0]) if zero else None  # d, where it is not 1
-        if subtract:
-            v = torch.addcmul(u, z, threshold, value=-1, out=work[1])
+        threshold, potentials, spikes = ctx.saved_tensors
+        current_grad = torch.empty_like(potentials[:1] if ctx.constant else potentials)
+        threshold_grad = torch.zeros_like(threshold) if ctx.needs_input_grad[1] else None
+        for part in _parts(potentials):
+            u, z, z_grad, v_grad = (tensor if tensor is None else tensor[:, part]
+                                    for tensor in (potentials, spikes, spikes_grad, membranes_grad))
+            *work, g = _workspace(u, 5)
+            if not ctx.constant:
+                g = current_grad[:, part]
+            _run_back(threshold, ctx.neuron, ctx.quantized, u, z, z_grad, v_grad, g, threshold_grad, work)
+            if ctx.constant:
+                torch.sum(g, 0, keepdim=True, out=current_grad[:, part])
+        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None, None
+
+
+def _parts(values):
+    """Slices of the batch of ``values`` (time steps, batch, neurons) that stay in a processor's cache from one
+    operation to the next; a GPU takes all at once."""
+    batch = values.shape[1]
+    each = batch if values.is_cuda else PART_VALUES // max(1, values[:, :1].numel())
+    return [slice(first, first + max(1, each)) for first in range(0, batch, max(1, each))]
+
+
+def _run(current, threshold, neuron, quantized, leak, spikes, membranes, potentials):
+    """The recurrence, into ``spikes`` and where they are asked for ``membranes`` and ``potentials`` before firing."""
+    time_steps = len(spikes)
+    spare_u, spare_v, v = _workspace(spikes[:1], 3)
+    i_of = current.unbind() * (time_steps // len(current))
+    u_of = spare_u.unbind() * time_steps if potentials is None else potentials.unbind()
+    v_of = spare_v.unbind() * time_steps if membranes is None else membranes.unbind()
+    v = v[0].zero_()
+    for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), v_of, strict=True):
+        leak(v, i, out=u)
+        v = v_next
+        if isinstance(neuron.fire, Silent):
+            z.zero_()
+        elif isinstance(neuron.fire, GradedSpike):
+            torch.div(u, threshold, out=z).floor_().clamp_(neuron.fire.low, neuron.fire.high)
         else:
-            v = torch.mul(u, direct, out=work[1]) if zero else u
-        inside, stored = None, v
-        if ctx.quantized:
-            stored = torch.clamp(v, neuron.v_min, neuron.v_max, out=work[2])
-        leak = _leak_slope(neuron, stored)
-        if ctx.quantized:
-            inside = torch.eq(v, stored, out=work[1])
-        number = isinstance(leak, float)
+            torch.ge(u, threshold, out=z)
+        if neuron.reset == "subtract":
+            torch.addcmul(u, z, threshold, value=-1, out=v)
+        elif neuron.reset == "zero":
+            torch.eq(z, 0, out=v).mul_(u)
+        else:
+            v.copy_(u)
+        if quantized:
+            v.clamp_(neuron.v_min, neuron.v_max)
 
-        slope = _firing_slope(neuron, u, threshold, work[2])
-        through = None  # (d + r·s)·inside, where it is not 1
-        if slope is not None and not neuron.detach_reset and (subtract or (zero and spiking)):
-            one = torch.ones((), dtype=u.dtype, device=u.device)
-            through = torch.addcmul(direct if zero else one, slope, threshold if subtract else u, value=-1,
-                                    out=work[3])
-        elif zero:
-            through = work[3].copy_(direct)
-        if inside is not None:
-            through = inside if through is None else through.mul_(inside)
 
-        g = torch.zeros_like(u) if slope is None or spikes_grad is None else spikes_grad * slope
-        if membranes_grad is not None:
-            g.add_(membranes_grad if through is None else torch.mul(membranes_grad, through, out=work[2]))
-        g_of = g.unbind()
-        for t in range(len(g) - 2, -1, -1):
-            if through is None:
-                g_of[t].add_(g_of[t + 1] * (leak if number else leak[t]))
-            elif number:
-                g_of[t].addcmul_(through[t], g_of[t + 1], value=leak)
-            else:
-                g_of[t].addcmul_(through[t] * leak[t], g_of[t + 1])
+def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g, threshold_grad, work):
+    """The recurrence backward: the gradient reaching each current into ``g``, that of thresholds added to
+    ``threshold_grad`` unless it is None. ``work``: four tensors like ``u`` for anything in between."""
+    # With h[t] the gradient reaching reset(U[t], z[t]), d and r the derivatives of the reset in U (z held)
+    # and in z, s that of firing, λ that of the leak, inside 1 where saturation changes nothing, else 0:
+    #     h[t] = (∂L/∂V[t] + λ[t]·g[t+1])·inside[t]
+    #     g[t] = h[t]·(d[t] + r[t]·s[t]) + ∂L/∂z[t]·s[t]            the gradient reaching U[t] and I[t]
+    # Everything but the recurrence itself is done for all time steps at once.
+    subtract, zero = neuron.reset == "subtract", neuron.reset == "zero"
+    spiking = isinstance(neuron.fire, Spike)
+    direct = torch.eq(z, 0, out=work[0]) if zero else None  # d, where it is not 1
+    if subtract:
+        v = torch.addcmul(u, z, threshold, value=-1, out=work[1])
+    else:
+        v = torch.mul(u, direct, out=work[1]) if zero else u
+    inside, stored = None, v
+    if quantized:
+        stored = torch.clamp(v, neuron.v_min, neuron.v_max, out=work[2])
+    leak = _leak_slope(neuron, stored)
+    if quantized:
+        inside = torch.eq(v, stored, out=work[1])
+    number = isinstance(leak, float)
 
-        threshold_grad = None
-        if ctx.needs_input_grad[1]:
-            h = work[2]
-            torch.mul(g[1:], leak if number else leak[:-1], out=h[:-1])
-            h[-1] = 0
-            if membranes_grad is not None:
-                h.add_(membranes_grad)
-            if inside is not None:
-                h.mul_(inside)
-            # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
-            went = torch.mul(h, direct, out=work[3]) if zero else h
-            fired = torch.sub(g, went, out=work[3])
-            if isinstance(neuron.fire, GradedSpike):
-                fired.mul_(u / threshold)  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
-            if subtract:
-                fired.addcmul_(h, z)
-            threshold_grad = -fired.sum((0, 1))
-        current_grad = None
-        if ctx.needs_input_grad[0]:
-            current_grad = g.sum(0, keepdim=True) if ctx.constant else g
-        return current_grad, threshold_grad, None, None, None, None
+    slope = _firing_slope(neuron, u, threshold, work[2])
+    through = None  # (d + r·s)·inside, where it is not 1
+    if slope is not None and not neuron.detach_reset and (subtract or (zero and spiking)):
+        one = torch.ones((), dtype=u.dtype, device=u.device)
+        through = torch.addcmul(direct if zero else one, slope, threshold if subtract else u, value=-1,
+                                out=work[3])
+    elif zero:
+        through = work[3].copy_(direct)
+    if inside is not None:
+        through = inside if through is None else through.mul_(inside)
+
+    if slope is None or spikes_grad is None:
+        g.zero_()
+    else:
+        torch.mul(spikes_grad, slope, out=g)
+    if membranes_grad is not None:
+        g.add_(membranes_grad if through is None else torch.mul(membranes_grad, through, out=work[2]))
+    g_of = g.unbind()
+    for t in range(len(g) - 2, -1, -1):
+        if through is None:
+            g_of[t].add_(g_of[t + 1] * (leak if number else leak[t]))
+        elif number:
+            g_of[t].addcmul_(through[t], g_of[t + 1], value=leak)
+        else:
+            g_of[t].addcmul_(through[t] * leak[t], g_of[t + 1])
+
+    if threshold_grad is None:
+        return
+    h = work[2]
+    torch.mul(g[1:], leak if number else leak[:-1], out=h[:-1])
+    h[-1] = 0
+    if membranes_grad is not None:
+        h.add_(membranes_grad)
+    if inside is not None:
+        h.mul_(inside)
+    # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
+    went = torch.mul(h, direct, out=work[3]) if zero else h
+    fired = torch.sub(g, went, out=work[3])
+    if isinstance(neuron.fire, GradedSpike):
+        fired.mul_(u / threshold)  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
+    if subtract:
+        fired.addcmul_(h, z)
+    threshold_grad.sub_(fired.sum((0, 1)))
 
 
 class _Kept(threading.local):

@@ -1,5 +1,6 @@
 """Recordings: every format read back, frames as counted one event at a time, splits, the cache, and what is refused."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import event_files
 import hypothesis
@@ -17,8 +19,6 @@ from spikeloom import data, events
 from spikeloom.encode import Frames
 from spikeloom.errors import SpikeloomError
 from spikeloom.events import EVENT
-
-HOLD_OUT = {"nmnist": 5, "cifar10dvs": 10, "ncaltech101": 5}
 
 
 @pytest.fixture
@@ -479,6 +479,21 @@ def test_samples_are_rebuilt_from_the_notes(tmp_path, cache, rng):
         assert inputs.dtype == np.int64
         np.testing.assert_array_equal(inputs, frames[:count])
         np.testing.assert_array_equal(labels, expected[:count])
+
+
+def test_the_page_tells_every_field_and_data_set():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text().split("## Event data")[1]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE)
+    fields = [field.name for field in dataclasses.fields(Frames) if field.name != "time_steps"]
+    assert [name for name, _ in rows] == fields + list(events.SOURCES)
+    for name, text in rows[len(fields):]:
+        where, shape, classes, test = (cell.strip() for cell in text.split("|"))
+        dataset, source = data.find(name), events.SOURCES[name]
+        assert shape == " x ".join(map(str, dataset.shape))
+        assert classes == str(dataset.classes)
+        assert all(part in where for part in (source.train[0], source.train[-1], *source.test))
+        assert all(part in test for part in source.test)
+        assert (f"every {source.hold_out}th" in test) == (source.hold_out > 0)
 
 
 # tonic ------------------------------------------------------------------------------------------

@@ -241,6 +241,9 @@ class Recordings:
         chosen = sorted(range(len(files)), key=lambda index: files[index])  # folders are listed in any order
         if held_out:
             chosen = _held_out(chosen, labels, source.hold_out, split)
+        if not chosen:
+            raise SpikeloomError(f"{folder}: every {source.hold_out}th recording of a class is the test split of "
+                                 f"{dataset.name}, but no class has so many")
         chosen = np.random.default_rng(SHUFFLE_SEED).permutation(chosen)
         self._indices = chosen.tolist()
         self.labels = np.array(labels, np.int64)[chosen]

@@ -311,6 +311,13 @@ def test_ncaltech101(tmp_path, cache, rng):
         data.load("ncaltech101", "test", tmp_path, Frames(2))
 
 
+def test_too_few_to_hold_any_out_is_told(tmp_path, cache, rng):
+    event_files.write_nmnist(tmp_path, rng, 4)
+    assert len(data.load("nmnist", "train", tmp_path, Frames(1))[1]) == 40
+    with pytest.raises(SpikeloomError, match="every 5th recording of a class is the test split of nmnist, but no class"):
+        data.load("nmnist", "test", tmp_path, Frames(1))
+
+
 def test_the_first_recordings_are_of_all_classes(tmp_path, cache, rng):
     event_files.write_nmnist(tmp_path, rng, 20, part="Test", events=2)
     event_files.write_nmnist(tmp_path, rng, 1, events=2)

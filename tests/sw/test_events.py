@@ -314,7 +314,7 @@ def test_ncaltech101(tmp_path, cache, rng):
 def test_too_few_to_hold_any_out_is_told(tmp_path, cache, rng):
     event_files.write_nmnist(tmp_path, rng, 4)
     assert len(data.load("nmnist", "train", tmp_path, Frames(1))[1]) == 40
-    with pytest.raises(SpikeloomError, match="every 5th recording of a class is the test split of nmnist, but no class"):
+    with pytest.raises(SpikeloomError, match="every 5th recording of a class is the test split of nmnist, but no"):
         data.load("nmnist", "test", tmp_path, Frames(1))
 
 

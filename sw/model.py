@@ -29,6 +29,9 @@ BATCH_VALUES = 2**21
 #: Added to a channel's variance, in squared weight steps.
 EPSILON = 1e-5
 
+#: The lowest threshold latent beside batch norm, in standard deviations: where all is rounded, it is 1 step at least.
+LEAST_DEVIATIONS = 1 / 16
+
 
 # Batch norm -------------------------------------------------------------------------------------
 
@@ -69,23 +72,37 @@ class BatchNorm:
             raise SpikeloomError(f"Batch norm: momentum must lie above 0 and up to 1, not {self.momentum}")
 
 
-class _Moments(torch.autograd.Function):
-    """Mean and mean square of each channel of (..., positions · channels). As autograd's graph would be, but with one
-    pass over the currents backward."""
+class _Biased(torch.autograd.Function):
+    """Currents (..., positions · channels) plus the bias that is used of a latent β: b = β·σ − μ, rounded or not.
+
+    Backward is the textbook's for currents that were normalised by ``mean`` and ``deviation``, where these come from
+    the currents themselves, so that thresholds need not pass on any gradient to the deviation.
+    """
 
     @staticmethod
-    def forward(ctx, current, channels):
-        ctx.save_for_backward(current)
-        rows = current.flatten(0, -2)
-        ctx.count = current.numel() // channels
-        return tuple(each.sum(0).view(-1, channels).sum(0) / ctx.count for each in (rows, rows.square()))
+    def forward(ctx, current, latent, bias, mean, deviation, of_batch):
+        ctx.of_batch = of_batch
+        ctx.save_for_backward(current, mean, deviation)
+        return current + _each_position(bias, current.shape[-1])
 
     @staticmethod
-    def backward(ctx, mean_grad, square_grad):
-        current, = ctx.saved_tensors
-        offset, slope = (_each_position(grad / ctx.count, current.shape[-1])
-                         for grad in (mean_grad, 2 * square_grad))
-        return torch.addcmul(offset, current, slope), None
+    def backward(ctx, grad):
+        current, mean, deviation = ctx.saved_tensors
+        total = _by_channel(grad, len(mean))
+        latent_grad = total * deviation
+        if ctx.of_batch:
+            count = current.numel() // len(mean)
+            along = (_by_channel(grad * current, len(mean)) - mean * total) / deviation  # Σ grad · normalised current
+            slope = -along / (count * deviation)
+            offset = -total / count - slope * mean
+            grad = torch.addcmul(_each_position(offset, current.shape[-1]), current,
+                                 _each_position(slope, current.shape[-1])).add_(grad)
+        return grad, latent_grad, None, None, None, None
+
+
+def _by_channel(values, channels):
+    """The sum over each channel of (..., positions · channels)."""
+    return values.flatten(0, -2).sum(0).view(-1, channels).sum(0)
 
 
 def _each_position(channels, neurons):
@@ -238,28 +255,30 @@ class _Neurons:
         for branch in self.branches:
             branch.weight_quantizer.limit(branch.weight)
         if isinstance(self.norm, BatchNorm):
-            torch.maximum(self.threshold, 1 / self.deviation, out=self.threshold)
+            self.threshold.clamp_(min=LEAST_DEVIATIONS)
         else:
             self.threshold_quantizer.limit(self.threshold)
             self.bias_quantizer.limit(self.bias)
 
+    @torch.no_grad()
     def _statistics(self, current):
         """Mean and standard deviation of each channel's ``current``, of the batch while training."""
-        if not self.training or current is None:
+        if not self.training:
             return self.mean, self.deviation
-        mean, square = _Moments.apply(current, len(self.mean))
-        deviation = (square - mean.square()).clamp(min=0).add(EPSILON).sqrt()
-        with torch.no_grad():
-            self.mean.lerp_(mean, self.norm.momentum)
-            self.deviation.lerp_(deviation, self.norm.momentum)
+        channels, count = len(self.mean), current.numel() // len(self.mean)
+        mean = _by_channel(current, channels) / count
+        variance = _by_channel(current.square(), channels) / count - mean.square()
+        deviation = variance.clamp_(min=0).add_(EPSILON).sqrt_()
+        self.mean.lerp_(mean, self.norm.momentum)
+        self.deviation.lerp_(deviation, self.norm.momentum)
         return mean, deviation
 
-    def used(self, quantized, current=None):
+    def used(self, quantized, mean=None, deviation=None):
         """Threshold and bias (channels,) that neurons work with, differentiable in the latents; with batch norm those
-        for ``current`` (..., n_out), or by the running statistics."""
+        for a mean and deviation of their currents, by default the running ones."""
         threshold, bias = self.threshold, self.bias
         if isinstance(self.norm, BatchNorm):
-            mean, deviation = self._statistics(current)
+            mean, deviation = (self.mean, self.deviation) if mean is None else (mean, deviation)
             threshold, bias = threshold * deviation, bias * deviation - mean
         return (self.threshold_quantizer(threshold), self.bias_quantizer(bias)) if quantized else (threshold, bias)
 
@@ -269,20 +288,17 @@ class _Neurons:
         Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their product with the weights
         is then done once.
         """
-        n_out = math.prod(self.shape)
-        if isinstance(self.norm, BatchNorm):
-            current = self.currents(inputs[0], quantized)
-            for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
-                current = current + branch.currents(z, quantized)
-            threshold, bias = self.used(quantized, current)
-            current = current + _each_position(bias, n_out)
-        else:
-            threshold, bias = self.used(quantized)
-            current = self.currents(inputs[0], quantized, bias)
-            for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
-                current = current + branch.currents(z, quantized)
-        return scan(current, _each_position(threshold, n_out), self.neuron, time_steps=time_steps, quantized=quantized,
-                    record=record)
+        normed = isinstance(self.norm, BatchNorm)
+        threshold, bias = (None, None) if normed else self.used(quantized)
+        current = self.currents(inputs[0], quantized, bias)
+        for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
+            current = current + branch.currents(z, quantized)
+        if normed:
+            mean, deviation = self._statistics(current)
+            threshold, bias = self.used(quantized, mean, deviation)
+            current = _Biased.apply(current, self.bias, bias, mean, deviation, self.training)
+        return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
+                    quantized=quantized, record=record)
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""

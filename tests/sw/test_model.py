@@ -11,7 +11,18 @@ from networks import inputs as random_inputs
 from networks import map_networks, networks
 from spikeloom import model, quantizers, reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, Silent, Spike, WeightFormat
+from spikeloom.network import (
+    Conv2d,
+    Dense,
+    InputFormat,
+    Network,
+    Pool,
+    ShiftLeak,
+    Shortcut,
+    Silent,
+    Spike,
+    WeightFormat,
+)
 from spikeloom.neuron import Neuron
 
 
@@ -88,6 +99,129 @@ def test_run_is_exact_where_the_caller_lowered_the_precision():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def convolved(rng, shape, channels, **options):
+    """A network that shows what a convolution with the largest weights and inputs makes of maps of this shape."""
+    groups, kernel = options.get("groups", 1), options.pop("kernel", 3)
+    weights = rng.integers(-128, 128, (channels, shape[2] // groups, kernel, kernel))
+    weights[0] = -128
+    layer = Conv2d(name="a", input_shape=shape, weights=weights, weight_format=WeightFormat("int", 8), v_width=16,
+                   threshold=np.full(channels, 2**14), bias=np.zeros(channels, int), padding=kernel // 2, **options)
+    last = Dense("b", np.ones((1, layer.n_out), int), WeightFormat("ternary", 2), np.ones(1, int), np.zeros(1, int), 16)
+    return Network(InputFormat(int(np.prod(shape)), 8, shape), (layer, last), 4)
+
+
+#: Maps for which PyTorch takes another way to the sums: one channel, depthwise, few positions, many; all near 2^24.
+SHAPES = [((9, 9, 56), 8, {}), ((12, 12, 16), 16, {"groups": 16}), ((8, 8, 20), 4, {"kernel": 5}),
+          ((28, 28, 1), 3, {"kernel": 7}), ((1, 1, 56), 4, {}), ((9, 8, 56), 8, {"groups": 2, "stride": 2}),
+          ((7, 7, 56), 9, {"kernel": 1})]
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize(("shape", "channels", "options"), SHAPES)
+def test_convolution_is_exact_by_any_backend(shape, channels, options, onednn):
+    rng = np.random.default_rng(8)
+    network = convolved(rng, shape, channels, **options)
+    high = rng.integers(200, 256, (20, 2, network.input.size))
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(onednn)  # where it is off NNPACK would take over, which is not exact
+    try:
+        assert_same(network, np.concatenate([high, high * rng.integers(0, 2, high.shape), np.full_like(high, 255)]))
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def test_the_callers_ways_of_convolution_are_given_back():
+    conv = getattr(torch.backends.mkldnn, "conv", None)
+    with torch.backends.nnpack.flags(enabled=True):
+        before = torch.backends.cudnn.enabled, conv and conv.fp32_precision
+        with pytest.raises(KeyError), model.exact_products():
+            assert not torch.backends.cudnn.enabled
+            assert not torch._C._get_nnpack_enabled()
+            assert conv is None or conv.fp32_precision == "ieee"
+            raise KeyError
+        assert (torch.backends.cudnn.enabled, conv and conv.fp32_precision) == before
+        assert torch._C._get_nnpack_enabled()
+
+
+def test_the_largest_pooled_sum_is_exact():
+    ternary = WeightFormat("ternary", 2)
+    layer = Dense("a", np.array([[1]]), ternary, np.array([0]), np.array([-(255**3)]), 16, input_shape=(255, 255, 1),
+                  pool=Pool("sum", 255, 255))
+    x = np.full((2, 1, 255 * 255), 255)
+    x[1, 0, 7] = 254
+    trace = assert_same(Network(InputFormat(255 * 255, 8, (255, 255, 1)), (layer,), 1), x)
+    assert (trace.spikes[0].ravel().tolist(), trace.membranes[0].ravel().tolist()) == ([1, 0], [0, -1])
+
+
+def test_an_identity_adds_another_branch_with_its_factors():
+    ternary, shape = WeightFormat("ternary", 2), (2, 2, 2)
+    shortcut = Shortcut("input", shape, np.array([3, -2]).reshape(2, 1, 1, 1), WeightFormat("int", 4), groups=2)
+    layer = Conv2d(name="a", input_shape=shape, weights=np.zeros((2, 2, 3, 3), int), weight_format=ternary, v_width=6,
+                   threshold=np.array([4, 1]), bias=np.array([0, 5]), padding=1, shortcut=shortcut)
+    last = Dense("b", np.ones((2, 8), int), ternary, np.ones(2, int), np.zeros(2, int), 6)
+    x = np.array([[[1, 1, 0, 1, 1, 0, 0, 0]]])
+    trace = assert_same(Network(InputFormat(8, 1, shape), (layer, last), 1, votes=2), x)
+    assert trace.membranes[0].ravel().tolist() == [3, 2, 0, 2, 3, 4, 0, 4]
+    assert trace.scores.tolist() == [[2]]
+
+
+# Batch norm -------------------------------------------------------------------------------------
+
+
+def test_batch_norm_is_the_textbooks_folded():
+    """In floats, neurons with θ = t·σ on currents with b = β·σ − μ are those with θ = t on normalised currents."""
+    torch.manual_seed(3)
+    neuron = Neuron(8, ShiftLeak(2))
+    layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm()).double()
+    with torch.no_grad():
+        layer.threshold.add_(torch.rand(4))
+        layer.bias.add_(torch.rand(4) - 0.5)
+    z = torch.randint(0, 2, (3, 6, 50)).double()
+    weight, threshold, bias = (parameter.detach().clone().requires_grad_()
+                               for parameter in (layer.weight, layer.threshold, layer.bias))
+    maps = torch.nn.functional.conv2d(z.view(18, 5, 5, 2).permute(0, 3, 1, 2), weight, padding=1)
+    normal = torch.nn.functional.batch_norm(maps, None, None, None, bias, True, eps=model.EPSILON)
+    expected, _ = model.scan(normal.permute(0, 2, 3, 1).reshape(3, 6, 100), threshold.repeat(25), neuron,
+                             quantized=False)
+    spikes, _ = layer(z, quantized=False)
+    assert torch.equal(spikes, expected)
+    assert 0.02 < spikes.mean() < 0.5
+    value = torch.randn_like(spikes)
+    (spikes * value).sum().backward()
+    (expected * value).sum().backward()
+    for parameter, other in ((layer.weight, weight), (layer.threshold, threshold), (layer.bias, bias)):
+        assert other.grad.abs().max() > 1e-3
+        torch.testing.assert_close(parameter.grad, other.grad)
+    moments = maps.mean((0, 2, 3)), maps.var((0, 2, 3), unbiased=False)
+    torch.testing.assert_close(layer.mean, 0.1 * moments[0].detach())
+    torch.testing.assert_close(layer.deviation, 0.9 + 0.1 * (moments[1] + model.EPSILON).sqrt().detach())
+
+
+def test_batch_norm_becomes_integers():
+    layer = model.SpikingConv2d((1, 1, 1), 2, Neuron(6), kernel=1, norm=model.BatchNorm(alpha=2.0))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+        layer.mean.copy_(torch.tensor([2.2, -3.0]))
+        layer.deviation.copy_(torch.tensor([9.0, 0.1]))
+        layer.bias.copy_(torch.tensor([0.5, 0.0]))
+    assert layer.to_layer().threshold.tolist() == [4, 1]  # 4.5 rounds to even; 0.05 to the least there is
+    assert layer.to_layer().bias.tolist() == [2, 3]
+    layer.limit()
+    torch.testing.assert_close(layer.threshold, torch.tensor([0.5, 0.5]))
+    layer.eval()
+    x = torch.tensor([[[2.0]], [[0.0]]])
+    spikes, membranes = layer(x)
+    assert (spikes.flatten().tolist(), membranes.flatten().tolist()) == ([1, 1, 0, 1], [0, 0, 2, 2])
+    assert layer.mean.tolist() == pytest.approx([2.2, -3.0])  # only training changes them
+
+
+def test_losses_see_the_mean_of_votes_and_scores_are_their_sum():
+    net = model.SpikingNetwork(InputFormat(2), [model.SpikingDense(2, 6, Neuron(6))], 3, votes=2)
+    spikes, membranes = [torch.arange(18.0).view(3, 1, 6)], [torch.zeros(3, 1, 6)]
+    assert net.classes(spikes, membranes)[0][0].tolist() == [[0.5, 2.5, 4.5]]
+    assert net.scores(spikes, membranes).tolist() == [[39, 51, 63]]
 
 
 @given(st.data())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch.nn import functional
@@ -47,10 +47,10 @@ class Augment:
 
     def __call__(self, images, generator):
         """Deformed copies of ``images`` (batch, height, width), float; random numbers from ``generator``."""
-        if self == Augment():
-            return images
         if self.flip:
             images = _flipped(images, 2, generator)
+        if replace(self, flip=False) == Augment():
+            return images
         batch, height, width = images.shape
 
         def amount(limit):
@@ -82,7 +82,7 @@ class Augment:
         sample = torch.arange(batch, device=frames.device)[:, None]
         moved = padded[sample, torch.arange(rows, device=frames.device) + down].transpose(1, 3)
         moved = moved[sample, torch.arange(columns, device=frames.device) + across]
-        return moved.permute(0, 3, 2, 1, 4)
+        return moved.permute(0, 2, 3, 1, 4)
 
 
 def _flipped(samples, dimension, generator):

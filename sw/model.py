@@ -493,7 +493,8 @@ def run(network, inputs, *, device=None, batch=None):
 
 
 def batch_size(model, time_steps):
-    """Samples of so many time steps that ``model`` takes at a time with the least effort."""
+    """Samples of so many time steps that ``model``, a `SpikingNetwork` or `Network`, takes at a time with the least
+    effort."""
     widest = max(model.input.size, *(math.prod(layer.shape) for layer in model.layers))
     return max(1, min(BATCH_VALUES // (time_steps * widest), 4096))
 

@@ -7,9 +7,11 @@
 ``accuracy``
     {"float": share or null, "torch": share} on the whole test set: after the float phase, in floats; and of
     this network, in PyTorch
-``activity``, ``events``
-    lists with an entry for each layer, measured on training samples: mean non-zero inputs per time step, and
-    mean set bits of their magnitudes (the same where inputs are binary)
+``activity``, ``events``, ``events_pooled``, ``events_shortcut``
+    lists with an entry for each layer, measured on training samples, all of them means per time step: non-zero
+    inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
+    binary); set bits after pooling (the same where nothing is pooled); set bits of what comes to its shortcut,
+    before pooling, or null where it has none
 ``config``
     SHA-256 of the training configuration
 ``trained``
@@ -21,12 +23,13 @@ from __future__ import annotations
 import numpy as np
 
 from . import config as configuration
-from . import data, model
+from . import data, model, reference
 from .errors import SpikeloomError
+from .network import INPUT
 from .train import load
 
-#: Activity is measured on so many training samples.
-ACTIVITY_SAMPLES = 1000
+#: Activity is measured on so many training samples, of fewer where their inputs would have more values than this.
+ACTIVITY_SAMPLES, ACTIVITY_VALUES = 1000, 2**25
 
 
 def quantize(checkpoint, *, data_dir=None, device=None):
@@ -56,17 +59,31 @@ def quantize(checkpoint, *, data_dir=None, device=None):
         "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized},
     }
     network = trained.to_network(notes)
-    available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[0])
-    inputs, _ = data.samples(notes["data"], "train", min(ACTIVITY_SAMPLES, available), data_dir)
-    notes["activity"], notes["events"] = activity(network, inputs, device=device)
-    return trained.to_network(notes)
+    available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[1])
+    each = network.time_steps * network.input.size
+    count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
+    inputs, _ = data.samples(notes["data"], "train", count, data_dir)
+    return trained.to_network(notes | activity(network, inputs, device=device))
 
 
 def activity(network, inputs, *, device=None):
-    """Mean non-zero inputs, and mean set bits of their magnitudes, per time step: a list each, by layer."""
-    trace = model.run(network, inputs, device=device)
-    entering = [inputs, *trace.spikes[:-1]]
+    """The notes on activity that ``inputs`` (samples, time steps, n_in) give, as this module's docstring says."""
+    totals, batch = [np.zeros(4, np.int64) for _ in network.layers], model.batch_size(network, inputs.shape[1])
+    for start in range(0, len(inputs), batch):  # what all layers fire for all samples would not fit into memory
+        chunk = inputs[start:start + batch]
+        trace = model.run(network, chunk, device=device)
+        fired = {INPUT: chunk} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
+        for total, layer, sources in zip(totals, network.layers, network.sources, strict=True):
+            own, *others = (fired[source] for source in sources)
+            total += (np.count_nonzero(own), _bits(own), _bits(reference.pool(layer, own)), *map(_bits, others),
+                      *[0] * (1 - len(others)))
     per_step = inputs.shape[0] * inputs.shape[1]
-    nonzero = [int(np.count_nonzero(z)) / per_step for z in entering]
-    bits = [int(np.bitwise_count(np.abs(z)).sum()) / per_step for z in entering]
-    return nonzero, bits
+    nonzero, bits, pooled, shortcut = ([int(total) / per_step for total in column] for column in
+                                       zip(*totals, strict=True))
+    return {"activity": nonzero, "events": bits, "events_pooled": pooled,
+            "events_shortcut": [mean if layer.shortcut else None
+                                for layer, mean in zip(network.layers, shortcut, strict=True)]}
+
+
+def _bits(values):
+    return int(np.bitwise_count(np.abs(values)).sum())

@@ -256,7 +256,7 @@ class Config:
             raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
         if dataset.has_events and replace(self.training.augment, shift=0.0, flip=False) != Augment():
             raise SpikeloomError("training.augment: frames of events can be shifted and flipped, no more")
-        self.build().to_network()  # the network's own rules
+        self.build(torch.Generator()).to_network()  # the network's own rules
 
     @property
     def dataset(self):

@@ -8,6 +8,7 @@ from spikeloom import config, data, losses, network, quantizers
 from spikeloom.augment import Augment
 from spikeloom.encode import Direct
 from spikeloom.errors import SpikeloomError
+from spikeloom.model import BatchNorm
 
 PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
 
@@ -43,6 +44,44 @@ augment = { shift = 1 }
 """
 
 
+MAPS = """
+readout = "count"
+votes = 3
+
+[encoder]
+kind = "rate"
+
+[[layers]]
+kind = "conv"
+name = "first"
+channels = 4
+norm = { kind = "batch", alpha = 2 }
+
+[[layers]]
+kind = "conv"
+channels = 4
+kernel = 2
+stride = 2
+padding = 0
+groups = 2
+source = "first"
+pool = { kind = "max", rows = 2, columns = 2 }
+shortcut = { kind = "projection", source = "input", stride = 4, weights = { kind = "pot", width = 3 } }
+
+[[layers]]
+kind = "conv"
+channels = 4
+shortcut = { kind = "identity", source = "hidden_2", factor = 2 }
+
+[[layers]]
+kind = "dense"
+size = 30
+
+[training]
+loss = { kind = "rate_mse" }
+"""
+
+
 def read(tmp_path, text):
     path = tmp_path / "run.toml"
     path.write_text(text, encoding="utf-8")
@@ -62,6 +101,79 @@ def test_every_field_arrives(tmp_path):
     assert isinstance(read_back.layers[0].threshold, float)
 
 
+def test_every_field_of_maps_arrives(tmp_path):
+    loaded = read(tmp_path, MAPS)
+    projection = config.Projection("input", 4, weights=quantizers.PowerOfTwo(3))
+    assert loaded.layers == (
+        config.ConvLayer(channels=4, name="first", norm=BatchNorm(2.0)),
+        config.ConvLayer(channels=4, kernel=2, stride=2, padding=0, groups=2, source="first",
+                         pool=network.Pool("max", 2, 2), shortcut=projection),
+        config.ConvLayer(channels=4, shortcut=config.Identity("hidden_2", 2.0)),
+        config.DenseLayer(size=30))
+    assert config.from_description(json.loads(json.dumps(config.describe(loaded))), "x") == loaded
+    made = loaded.build(torch.Generator().manual_seed(1)).to_network()
+    assert [layer.name for layer in made.layers] == ["first", "hidden_2", "hidden_3", "output"]
+    assert [layer.shape for layer in made.layers] == [(8, 8, 4), (2, 2, 4), (2, 2, 4), (1, 1, 30)]
+    assert made.sources == [("input",), ("first", "input"), ("hidden_2", "hidden_2"), ("hidden_3",)]
+    assert (made.n_out, made.votes) == (10, 3)
+    identity = made.layers[2].shortcut
+    assert (identity.groups, identity.weights.ravel().tolist(), identity.weight_format.kind) == (4, [2] * 4, "int")
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
+    before = torch.get_rng_state()
+    read(tmp_path, MAPS).build(torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("channels = 4\nkernel = 2", "channels = 0\nkernel = 2", "layers[1]: channels must be 1 or more, not 0"),
+    ("kernel = 2", "kernel = 8", "layers[1]: kernel must be between 1 and 7, not 8"),
+    ("padding = 0", "padding = 2", "Layer hidden_2: padding must be between 0 and 1, not 2"),
+    ("groups = 2", "groups = 3",
+     "Layer hidden_2: groups must divide its 4 channels in and 4 channels out, not be 3"),
+    ("groups = 2", "groups = 0", "layers[1]: groups must be 1 or more, not 0"),
+    ('source = "first"', 'source = "last"',
+     "Layer hidden_2: a source must be one of input, first, not 'last'"),
+    ('source = "hidden_2"', 'source = "hidden_3"',
+     "Layer hidden_3: a source must be one of input, first, hidden_2, not 'hidden_3'"),
+    ('groups = 2\nsource = "first"', 'source = "input"', "Layer first: feeds no other layer, and is not the last"),
+    ('name = "first"', 'name = "input"',
+     "Layer name must not be 'input', which is where a network's input comes from"),
+    ("rows = 2, columns", "rows = 9, columns", "Layer hidden_2: a map of 8 x 8 x 4 has no block of 9 x 2 to pool"),
+    ('"max", rows = 2', '"mean", rows = 2', "layers[1].pool: Pool kind must be max or sum, not 'mean'"),
+    ("rows = 2, ", "", "layers[1].pool.rows is missing"),
+    ("stride = 4,", "stride = 3,",
+     "Layer hidden_2, shortcut: gives a map of 3 x 3 x 4, where the layer's own convolution gives 2 x 2 x 4"),
+    ('kind = "identity"', 'kind = "same"',
+     "layers[2].shortcut must have a kind, one of projection, identity, not 'same'"),
+    ("factor = 2", "stride = 2",
+     "layers[2].shortcut.stride is unknown; known here are source, factor, pool, weights"),
+    ("alpha = 2", "alpha = 0", "layers[0].norm: Batch norm: alpha must be positive, not 0.0"),
+    ("alpha = 2", "momentum = 2", "layers[0].norm: Batch norm: momentum must lie above 0 and up to 1, not 2.0"),
+    ("channels = 4", "threshold = 3.0\nchannels = 4",
+     "layers[0]: threshold cannot be set beside batch norm, whose alpha says where it starts, but is 3.0"),
+    ("size = 30", "size = 10",
+     "size of the last layer must be 30, 3 votes for each of the classes of digits, not 10"),
+    ("votes = 3", "votes = 0", "votes must be 1 or more, not 0"),
+    ('kind = "dense"\nsize = 30', 'kind = "conv"\nchannels = 30',
+     "The last layer, which is read out, must be dense, not conv2d"),
+    ('kind = "dense"\nsize', 'kind = "thick"\nsize',
+     "layers[3] must have a kind, one of dense, conv, not 'thick'"),
+])
+def test_each_mistake_with_maps_is_one_clear_line(tmp_path, old, new, message):
+    assert old in MAPS
+    with pytest.raises(SpikeloomError) as error:
+        read(tmp_path, MAPS.replace(old, new, 1))
+    assert str(error.value) == f"{tmp_path / 'run.toml'}: {message}"
+
+
+def test_frames_cannot_be_bent(tmp_path):
+    text = MAPS.replace('kind = "rate"', 'kind = "frames"') + "augment = { shift = 1, flip = true, rotate = 3 }\n"
+    with pytest.raises(SpikeloomError, match=r"training\.augment: frames of events can be shifted and flipped"):
+        read(tmp_path, text + '[data]\ndataset = "nmnist"\n')
+
+
 def test_a_table_leak_is_read(tmp_path):
     text = GOOD.replace('leak = { kind = "shift", shift = 2 }',
                         f'leak = {{ kind = "table", table = {list(range(-8, 8))} }}')
@@ -72,14 +184,15 @@ def test_a_table_leak_is_read(tmp_path):
 def test_packaged_ones_build_a_network(name):
     loaded = config.load(name)
     made = loaded.build(torch.Generator().manual_seed(1)).to_network()
-    assert made.time_steps <= 8
+    assert made.time_steps <= 10
     assert all(layer.v_width <= 6 for layer in made.layers)
-    assert all(layer.weight_format.kind == "ternary" for layer in made.layers)
+    assert all(branch.weight_format.kind == ("int" if isinstance(branch, network.Shortcut) and branch.groups > 1
+                                             else "ternary") for layer in made.layers for branch in layer.branches)
     assert made.n_out == loaded.dataset.classes
 
 
 def test_packaged_names():
-    assert PACKAGED == ["digits", "fashion_mnist", "mnist"]
+    assert PACKAGED == ["digits", "fashion_mnist", "fashion_mnist_cnn", "mnist", "nmnist_cnn", "resnet19", "vgg9"]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -161,7 +274,7 @@ def test_layers_must_be_a_list(tmp_path):
 
 
 def test_unreadable_files_are_told(tmp_path):
-    with pytest.raises(SpikeloomError, match="packaged are digits, fashion_mnist, mnist, any"):
+    with pytest.raises(SpikeloomError, match="packaged are digits, fashion_mnist, .*, vgg9, any"):
         config.load("mnits")
     with pytest.raises(SpikeloomError, match=r"absent\.toml: cannot be read as TOML: No such file"):
         config.load(tmp_path / "absent.toml")

@@ -76,6 +76,11 @@ class Identity:
     kind = "identity"
     stride = 1
 
+    def __post_init__(self):
+        low, high = self.weights.format.bounds
+        if not low <= self.factor <= high:
+            raise SpikeloomError(f"factor must lie within its weights' {low} to {high}, not {self.factor}")
+
 
 @dataclass(frozen=True)
 class _Layer:

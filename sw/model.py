@@ -328,7 +328,7 @@ class SpikingDense(_Neurons, _Synapses):
     def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None, pool=None,
                  norm=None, threshold_quantizer=None, bias_quantizer=None):
         input_shape = n_in if isinstance(n_in, tuple | list) else (1, 1, int(n_in))
-        weight_shape = n_out, math.prod(pool.shape(input_shape) if pool else input_shape)
+        weight_shape = n_out, max(1, math.prod(pool.shape(input_shape) if pool else input_shape))
         super().__init__(input_shape, weight_shape, weights, source, pool)
         self._init_neurons(n_out, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
 

@@ -59,10 +59,14 @@ class BatchNorm:
         where thresholds start: at σ/α
     momentum : float
         the batch's share in the running statistics, 0 to 1
+    center : bool
+        False takes μ and β for zero, and for σ the root of the currents' mean square: neurons without bias do nothing
+        where nothing comes in, which hardware need not spend time on
     """
 
     alpha: float = 1.0
     momentum: float = 0.1
+    center: bool = True
     kind = "batch"
 
     def __post_init__(self):
@@ -73,7 +77,8 @@ class BatchNorm:
 
 
 class _Biased(torch.autograd.Function):
-    """Currents (..., positions · channels) plus the bias that is used of a latent β: b = β·σ − μ, rounded or not.
+    """Currents (..., positions · channels) plus the bias that is used of a latent β: b = β·σ − μ, rounded or not. Where
+    norms do not centre there is neither latent nor bias (None), and the mean is zero.
 
     Backward is the textbook's for currents that were normalised by ``mean`` and ``deviation``, where these come from
     the currents themselves, so that thresholds need not pass on any gradient to the deviation.
@@ -83,13 +88,14 @@ class _Biased(torch.autograd.Function):
     def forward(ctx, current, latent, bias, mean, deviation, of_batch):
         ctx.of_batch = of_batch
         ctx.save_for_backward(current, mean, deviation)
-        return current + _each_position(bias, current.shape[-1])
+        ctx.centered = bias is not None
+        return current + _each_position(bias, current.shape[-1]) if ctx.centered else current.view_as(current)
 
     @staticmethod
     def backward(ctx, grad):
         current, mean, deviation = ctx.saved_tensors
-        total = _by_channel(grad, len(mean))
-        latent_grad = total * deviation
+        total = _by_channel(grad, len(mean)) if ctx.centered else torch.zeros_like(mean)
+        latent_grad = total * deviation if ctx.centered else None
         if ctx.of_batch:
             count = current.numel() // len(mean)
             along = (_by_channel(grad * current, len(mean)) - mean * total) / deviation  # Σ grad · normalised current
@@ -239,7 +245,7 @@ class _Neurons:
             self.register_buffer("mean", torch.zeros(channels))
             self.register_buffer("deviation", torch.ones(channels))
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels), requires_grad=self._centered)
         # What the network has to say of shapes it says here. Every grid has a 1.
         self.shape = self._integer(lambda branch: np.ones(branch.weight.shape, np.int64), np.ones(channels, np.int64),
                                    np.zeros(channels, np.int64)).shape
@@ -248,6 +254,10 @@ class _Neurons:
     def branches(self):
         """The synapses that lead into the layer: its own, then its shortcut's if it has one."""
         return (self, self.shortcut) if self.shortcut else (self,)
+
+    @property
+    def _centered(self):
+        return not isinstance(self.norm, BatchNorm) or self.norm.center
 
     @torch.no_grad()
     def limit(self):
@@ -266,7 +276,7 @@ class _Neurons:
         if not self.training:
             return self.mean, self.deviation
         channels, count = len(self.mean), current.numel() // len(self.mean)
-        mean = _by_channel(current, channels) / count
+        mean = _by_channel(current, channels) / count if self._centered else torch.zeros_like(self.mean)
         variance = _by_channel(current.square(), channels) / count - mean.square()
         deviation = variance.clamp_(min=0).add_(EPSILON).sqrt_()
         self.mean.lerp_(mean, self.norm.momentum)
@@ -296,7 +306,8 @@ class _Neurons:
         if normed:
             mean, deviation = self._statistics(current)
             threshold, bias = self.used(quantized, mean, deviation)
-            current = _Biased.apply(current, self.bias, bias, mean, deviation, self.training)
+            latent_and_bias = (self.bias, bias) if self._centered else (None, None)
+            current = _Biased.apply(current, *latent_and_bias, mean, deviation, self.training)
         return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
                     quantized=quantized, record=record)
 

@@ -170,19 +170,23 @@ def test_an_identity_adds_another_branch_with_its_factors():
 # Batch norm -------------------------------------------------------------------------------------
 
 
-def test_batch_norm_is_the_textbooks_folded():
+@pytest.mark.parametrize("center", [True, False])
+def test_batch_norm_is_the_textbooks_folded(center):
     """In floats, neurons with θ = t·σ on currents with b = β·σ − μ are those with θ = t on normalised currents."""
     torch.manual_seed(3)
     neuron = Neuron(8, ShiftLeak(2))
-    layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm()).double()
+    layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm(center=center)).double()
     with torch.no_grad():
         layer.threshold.add_(torch.rand(4))
-        layer.bias.add_(torch.rand(4) - 0.5)
+        layer.bias.add_((torch.rand(4) - 0.5) * center)
     z = torch.randint(0, 2, (3, 6, 50)).double()
     weight, threshold, bias = (parameter.detach().clone().requires_grad_()
                                for parameter in (layer.weight, layer.threshold, layer.bias))
     maps = torch.nn.functional.conv2d(z.view(18, 5, 5, 2).permute(0, 3, 1, 2), weight, padding=1)
-    normal = torch.nn.functional.batch_norm(maps, None, None, None, bias, True, eps=model.EPSILON)
+    if center:
+        normal = torch.nn.functional.batch_norm(maps, None, None, None, bias, True, eps=model.EPSILON)
+    else:
+        normal = maps / (maps.square().mean((0, 2, 3), keepdim=True) + model.EPSILON).sqrt()
     expected, _ = model.scan(normal.permute(0, 2, 3, 1).reshape(3, 6, 100), threshold.repeat(25), neuron,
                              quantized=False)
     spikes, _ = layer(z, quantized=False)
@@ -191,12 +195,15 @@ def test_batch_norm_is_the_textbooks_folded():
     value = torch.randn_like(spikes)
     (spikes * value).sum().backward()
     (expected * value).sum().backward()
-    for parameter, other in ((layer.weight, weight), (layer.threshold, threshold), (layer.bias, bias)):
+    learned = ((layer.weight, weight), (layer.threshold, threshold), (layer.bias, bias))
+    for parameter, other in learned if center else learned[:2]:
         assert other.grad.abs().max() > 1e-3
         torch.testing.assert_close(parameter.grad, other.grad)
-    moments = maps.mean((0, 2, 3)), maps.var((0, 2, 3), unbiased=False)
-    torch.testing.assert_close(layer.mean, 0.1 * moments[0].detach())
-    torch.testing.assert_close(layer.deviation, 0.9 + 0.1 * (moments[1] + model.EPSILON).sqrt().detach())
+    mean = maps.detach().mean((0, 2, 3)) * center
+    square = (maps.detach() - mean.view(-1, 1, 1)).square().mean((0, 2, 3))
+    torch.testing.assert_close(layer.mean, 0.1 * mean)
+    torch.testing.assert_close(layer.deviation, 0.9 + 0.1 * (square + model.EPSILON).sqrt())
+    assert layer.to_layer().bias.any() == center
 
 
 def test_batch_norm_becomes_integers():

@@ -33,7 +33,7 @@ def start_image(program, inputs=()):
             payloads += link.load(0, number, image)
         payloads.append(bytes([link.COMMIT, 0]) + bytes.fromhex(program.network.digest))
     for sample in inputs:
-        payloads += link.sample(0, program.cores[0].i_words.pack(sample))
+        payloads += link.sample(0, program.i_words.pack(sample))
     payloads.append(bytes([link.BOOTED, 0]))
     content = b"".join(map(link.encode, payloads))
     if len(content) > START_BYTES:

@@ -3,11 +3,14 @@
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
+from spikeloom.network import INPUT
 
 from .core import LayerCore
 from .event import EventWord
 from .load import Loader, LoadSignature
+from .map_core import MapCore
 from .neuron import UpdateSignature
+from .raster import Raster, RowPermits
 from .readout import Readout, Result
 
 __all__ = ["Array"]
@@ -54,11 +57,11 @@ class Array(wiring.Component):
         self.tells = tells
         self.observe = observe
         cores = program.cores
-        self.cores = [LayerCore(core) for core in cores]
+        self.cores = [MapCore(core) if core.o_words.shape else LayerCore(core) for core in cores]
         self.readout = Readout(cores[-1], count=program.network.readout == "count",
                                score_width=program.score_width)
         super().__init__({
-            "i": In(stream.Signature(EventWord(cores[0].i_words))),
+            "i": In(stream.Signature(EventWord(program.i_words))),
             "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),
             **({
                 "cycles": Out(counter_width),
@@ -88,10 +91,7 @@ class Array(wiring.Component):
         m.submodules.readout = self.readout
         for core, spec in zip(self.cores, self.program.cores, strict=True):
             m.submodules[f"layer_{spec.layer.name}"] = core
-        connect(m, wiring.flipped(self.i), self.cores[0].i)
-        for before, after in zip(self.cores, self.cores[1:], strict=False):
-            connect(m, before.o, after.i)
-            connect(m, after.i_permit, before.o_permit)
+        self._connect(m)
         connect(m, self.cores[-1].update, self.readout.update)
         connect(m, self.readout.permit, self.cores[-1].o_permit)
         connect(m, self.readout.o, wiring.flipped(self.o))
@@ -118,6 +118,47 @@ class Array(wiring.Component):
                              shown.z.eq(core.update.z)]
                 m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, core.update.v, strict=True)]
         return m
+
+
+    def _connect(self, m):
+        """Lead the input and each core's spikes to all that take them: one that waits makes all wait."""
+        takers = {name: [] for name in (INPUT, *(layer.name for layer in self.program.network.layers))}
+        for core, sources in zip(self.cores, self.program.network.sources, strict=True):
+            for source in sources:
+                takers[source].append(core)
+
+        inputs = []
+        for core in takers[INPUT]:
+            if not core.core.i_words.shape:
+                inputs.append(core.i)
+                continue
+            raster = Raster(self.program.i_words, core.core.i_words)
+            m.submodules[f"raster_{core.core.layer.name}"] = raster
+            connect(m, raster.o, core.i)
+            connect(m, core.i_permit, raster.permit)
+            inputs.append(raster.i)
+        m.d.comb += self.i.ready.eq(_all(each.ready for each in inputs))
+        for taker in inputs:
+            m.d.comb += [taker.payload.eq(self.i.payload),
+                         taker.valid.eq(self.i.valid & _all(each.ready for each in inputs if each is not taker))]
+
+        for core in self.cores[:-1]:
+            permits = []
+            for taker in takers[core.core.layer.name]:
+                m.d.comb += [taker.i.payload.eq(core.o.payload), taker.i.valid.eq(core.o.valid)]
+                if core.core.o_words.shape and not taker.core.o_words.shape:
+                    rows = RowPermits(core.core.layer.shape[0])
+                    m.submodules[f"rows_{core.core.layer.name}_{taker.core.layer.name}"] = rows
+                    connect(m, taker.i_permit, rows.i)
+                    permits.append(rows.o)
+                else:
+                    permits.append(taker.i_permit)
+            m.d.comb += core.o_permit.valid.eq(_all(permit.valid for permit in permits))
+            m.d.comb += [permit.ready.eq(core.o_permit.ready) for permit in permits]
+
+
+def _all(conditions):
+    return Cat(*conditions).all()
 
 
 def _observation(core):

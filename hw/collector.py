@@ -192,7 +192,7 @@ class Collector(wiring.Component):
         words, rows = self.words, self.rows
         m.submodules.sums = sums = Tally(words.count, words.width, adds=words.graded)
         m.submodules.flags = flags = Tally(rows.count, rows.width, adds=False)
-        m.submodules.scanner = scanner = Scanner(rows)
+        m.submodules.scanner = scanner = Scanner(rows.width, rows.index_width)
         m.submodules.row_skid = row_skid = Skid(scanner.i.payload.shape())
         m.submodules.skid = skid = Skid(self.o.payload.shape())
         connect(m, row_skid.o, scanner.i)

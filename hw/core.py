@@ -10,7 +10,7 @@ from .load import CoreLoadSignature
 from .neuron import NeuronUpdate, UpdateSignature
 from .scanner import Scanner
 from .skid import Skid
-from .storage import delayed
+from .storage import delayed, looked_up
 from .synapse import Synapses
 
 __all__ = ["LayerCore"]
@@ -66,7 +66,7 @@ class LayerCore(wiring.Component):
         m = Module()
         core, words = self.core, self.core.i_words
         m.submodules.event_list = event_list = EventList(words, groups=core.groups)
-        m.submodules.scanner = scanner = Scanner(words)
+        m.submodules.scanner = scanner = Scanner(words.width, words.index_width)
         m.submodules.skid = skid = Skid(scanner.o.payload.shape())
         m.submodules.synapses = synapses = Synapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
@@ -99,19 +99,30 @@ class LayerCore(wiring.Component):
             self.stalled.eq(skid.o.valid & blocked),
         ]
 
-        visit = synapses.visit
+        visit, valid = synapses.visit, skid.o.valid & ~blocked
+        index, position = entry.index[scanner.position_width:], entry.index[:scanner.position_width]
+        visited = Signal(visit.shape())
         m.d.comb += [
-            synapses.visit_valid.eq(skid.o.valid & ~blocked),
-            visit.input.eq(entry.index >> scanner.position_width if words.graded else entry.index),
-            visit.end.eq(entry.end),
-            visit.last.eq(entry.last),
-            visit.final.eq(entry.final),
+            visited.input.eq(index if words.graded else entry.index),
+            visited.end.eq(entry.end),
+            visited.last.eq(entry.last),
+            visited.final.eq(entry.final),
+        ]
+        if words.graded:
+            m.d.comb += visited.shift.eq(position)
+        if words.shape:
+            on_map, inside = self._on_map(m, index, 0 if words.graded else position)
+            valid = delayed(m, delayed(m, valid, reset_less=False) & (inside | delayed(m, entry.end)),
+                            reset_less=False)
+            m.d.comb += [visit.eq(delayed(m, visited, 2)), visit.input.eq(on_map)]
+        else:
+            m.d.comb += visit.eq(visited)
+        m.d.comb += [
+            synapses.visit_valid.eq(valid),
             neurons.start.eq(synapses.start),
             neurons.last.eq(synapses.last),
             neurons.final.eq(synapses.final),
         ]
-        if words.graded:
-            m.d.comb += visit.shift.eq(entry.index[: scanner.position_width])
         m.d.comb += [neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)]
         connect(m, neurons.update, wiring.flipped(self.update))
 
@@ -129,3 +140,28 @@ class LayerCore(wiring.Component):
             self.o.payload.final.eq(update.final_step),
         ]
         return m
+
+    def _on_map(self, m, index, position):
+        """Two cycles later, the input that an event of a map is, and a cycle later whether it is one at all: a pool may
+        leave out the map's last rows and columns."""
+        layer, words = self.core.layer, self.core.i_words
+        high, wide = (layer.pool.rows, layer.pool.columns) if layer.pool else (1, 1)
+        rows, columns, channels = layer.pooled_shape if layer.pool else words.map
+        part_width, column_width, _ = words.fields
+        part, column, row = (index[:part_width], index[part_width:part_width + column_width],
+                             index[part_width + column_width:])
+        raw_rows, raw_columns, _ = words.map
+
+        def of(field, block, count, size, weight):
+            places = [min(at // block, count - 1) * weight for at in range(size)]
+            found, inside = Signal(range(max(places) + 1), reset_less=True), Signal(reset_less=True)
+            m.d.sync += [found.eq(looked_up(m, field, places)),
+                         inside.eq(looked_up(m, field, [at // block < count for at in range(size)]))]
+            return found, inside
+
+        of_row, row_inside = of(row, high, rows, raw_rows, columns * channels)
+        of_column, column_inside = of(column, wide, columns, raw_columns, channels)
+        channel = delayed(m, part if words.graded else Cat(position, part))
+        found = Signal(range(layer.weights.shape[1]), reset_less=True)
+        m.d.sync += found.eq(of_row + of_column + channel)
+        return found, row_inside & column_inside

@@ -55,7 +55,7 @@ class EventArray(wiring.Component):
         if program.reloadable:
             raise SpikeloomError("A reloadable program has a bus for its memories, which only the ports words offer")
         self.program = program
-        self.collector = Collector(program.cores[0].i_words, address_width=address_width, counter_width=COUNTER_WIDTH)
+        self.collector = Collector(program.i_words, address_width=address_width, counter_width=COUNTER_WIDTH)
         self.array = Array(program, counter_width=COUNTER_WIDTH)
         super().__init__({
             "event_valid": In(1), "event_ready": Out(1),
@@ -115,7 +115,7 @@ class AxiStreamArray(wiring.Component):
     """
 
     def __init__(self, program):
-        least = AddressEvent(program.cores[0].i_words)
+        least = AddressEvent(program.i_words)
         width = self.tdata_width(least.size - 1)
         address_width = least["address"].width + width - (least.size - 1)
         self.array = EventArray(program, address_width=address_width)

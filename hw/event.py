@@ -8,7 +8,7 @@ __all__ = ["EventWord", "ListEntry", "PermitSignature", "Visit"]
 
 
 class PermitSignature(wiring.Signature):
-    """A stream of tokens, each a promise to take all of one time step's spikes.
+    """A stream of tokens, each a promise to take all of one time step's spikes; of a map's, all of one row's.
 
     Members
     -------
@@ -37,11 +37,15 @@ class EventWord(data.StructLayout):
         the time step ends with this word, whose ``bits`` may be zero
     final : unsigned(1)
         with ``last``: the sample ends with this time step
+    row : unsigned(1)
+        a row of the map ends with this word, whose ``bits`` may be zero (words of a map, all rows of which come, one
+        after the other; absent from the layout otherwise)
     """
 
     def __init__(self, words):
         self.words = words
-        super().__init__({"bits": words.width, "index": words.index_width, "last": 1, "final": 1})
+        super().__init__({"bits": words.width, "index": words.index_width, "last": 1, "final": 1,
+                          **({"row": 1} if words.shape else {})})
 
 
 class ListEntry(data.StructLayout):

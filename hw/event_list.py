@@ -49,9 +49,9 @@ class EventList(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        depth = 1 << (self.words.count - 1).bit_length()  # of a bank
+        depth = 1 << (self.words.most - 1).bit_length()  # of a bank
         addr_width = depth.bit_length()
-        count_shape = signed(self.words.count.bit_length() + 1)  # counts start at -1: the sign bit says "none left"
+        count_shape = signed(self.words.most.bit_length() + 1)  # counts start at -1: the sign bit says "none left"
 
         m.submodules.entries = entries = storage(
             self.words.width + self.words.index_width, 2 * depth)

@@ -8,7 +8,7 @@ from spikeloom.network import ShiftLeak, Silent, TableLeak
 from .load import CoreLoadSignature, answer, image_memory
 from .storage import delayed, storage
 
-__all__ = ["NeuronUpdate", "UpdateSignature"]
+__all__ = ["MapPlace", "NeuronUpdate", "UpdateSignature"]
 
 
 class UpdateSignature(wiring.Signature):
@@ -25,10 +25,16 @@ class UpdateSignature(wiring.Signature):
         their stored membrane potentials
     first_step, last_word, final_step : Out(1)
         they belong to a sample's first time step, end a time step, belong to a sample's last time step
+    place : Out(unsigned), of a convolution
+        the index of their word in ``core.o_words``
+    row : Out(1), of a convolution
+        they end a row of the map
     """
 
     def __init__(self, core):
+        on_map = {"place": Out(core.o_words.index_width), "row": Out(1)} if core.o_words.shape else {}
         super().__init__({
+            **on_map,
             "valid": Out(1),
             "index": Out(max(1, (core.update_count - 1).bit_length())),
             "z": Out(core.units),
@@ -37,6 +43,51 @@ class UpdateSignature(wiring.Signature):
             "last_word": Out(1),
             "final_step": Out(1),
         })
+
+
+class MapPlace(wiring.Component):
+    """Where the neurons of an update are in the map of a convolution, counted from the first of a time step on: updates
+    of a group, columns, groups, rows.
+
+    Parameters
+    ----------
+    core : spikeloom.program.MapCore
+
+    Members
+    -------
+    step : In(1)
+        on to the next update
+    channel : Out(range(core.channel_updates))
+        which ``units`` channels of the position
+    column, row : Out
+    ends_row : Out(1)
+        no other update of the row follows
+    """
+
+    def __init__(self, core):
+        self.core = core
+        rows, columns, _ = core.layer.shape
+        super().__init__({"step": In(1), "channel": Out(range(core.channel_updates)), "column": Out(range(columns)),
+                          "row": Out(range(rows)), "ends_row": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        core, (rows, columns, _) = self.core, self.core.layer.shape
+        base = Signal.like(self.channel)  # of the group
+        last = self.channel == core.channel_updates - 1
+        update = Signal(range(core.updates))
+        ends_group, ends_columns = update == core.updates - 1, self.column == columns - 1
+        m.d.comb += self.ends_row.eq(last & ends_columns)
+        with m.If(self.step):
+            m.d.sync += [update.eq(update + 1), self.channel.eq(self.channel + 1)]
+            with m.If(ends_group):
+                m.d.sync += [update.eq(0), self.channel.eq(base), self.column.eq(self.column + 1)]
+                with m.If(ends_columns):
+                    m.d.sync += [self.column.eq(0), self.channel.eq(self.channel + 1), base.eq(self.channel + 1)]
+                    with m.If(last):
+                        m.d.sync += [self.channel.eq(0), base.eq(0),
+                                     self.row.eq(Mux(self.row == rows - 1, 0, self.row + 1))]
+        return m
 
 
 class NeuronUpdate(wiring.Component):
@@ -119,6 +170,11 @@ class NeuronUpdate(wiring.Component):
         r_index = Signal(self.update.index.shape())
         with m.If(reading):
             m.d.sync += r_index.eq(Mux(word_last, 0, r_index + 1))
+        r_channel = r_index
+        if core.o_words.shape:
+            m.submodules.r_place = r_place = MapPlace(core)
+            m.d.comb += r_place.step.eq(reading)
+            r_channel = r_place.channel
         first = Signal(init=1)  # the sample's first time step: potentials start from zero
         with m.If(reading & word_last):
             m.d.sync += first.eq(step_final)
@@ -132,7 +188,7 @@ class NeuronUpdate(wiring.Component):
             m.d.sync += stored.eq(0)
         with m.Else():
             m.d.sync += stored.eq(r_port.data)
-        minus_threshold, bias = self._parameters(m, r_index)
+        minus_threshold, bias = self._parameters(m, r_channel)
 
         # The rest: one register after each addition, compare and choice.
         after_leak = 4 if isinstance(layer.leak, TableLeak) else 3
@@ -182,10 +238,21 @@ class NeuronUpdate(wiring.Component):
             w_port.addr.eq(w_index),
             w_port.data.eq(Cat(v_next)),
         ]
+        w_channel = w_index
+        if core.o_words.shape:
+            m.submodules.w_place = w_place = MapPlace(core)
+            w_channel = w_place.channel
+            widths = core.o_words.fields
+            m.d.comb += [
+                w_place.step.eq(update.valid),
+                update.place.eq(Cat(field[:width] for field, width in
+                                    zip((w_channel, w_place.column, w_place.row), widths, strict=True))),
+                update.row.eq(w_place.ends_row),
+            ]
         for unit in range(core.units):
             # Neurons that only fill up the last group are copies of the first, and have no say.
-            words = -(-(layer.n_out - unit) // core.units)
-            real = w_index < words if words < core.update_count else 1
+            words = -(-(layer.shape[2] - unit) // core.units)
+            real = w_channel < words if words < core.channel_updates else 1
             m.d.comb += [update.z[unit].eq(z_next[unit] & real), update.v[unit].eq(v_next[unit])]
         with m.If(update.valid):
             m.d.sync += w_index.eq(Mux(update.last_word, 0, w_index + 1))
@@ -216,7 +283,7 @@ class NeuronUpdate(wiring.Component):
             m.d.sync += leaked.eq(v)
         return leaked
 
-    def _parameters(self, m, r_index):
+    def _parameters(self, m, r_channel):
         """Negated thresholds (an addition takes less logic than a subtraction) and biases of the units: constants
         or one register where all neurons share one, else registers behind a memory."""
         core = self.core
@@ -228,7 +295,7 @@ class NeuronUpdate(wiring.Component):
             load = self._load("parameters")
             layout = data.StructLayout({name: data.ArrayLayout(signed(parameter.width), core.units)
                                         for name, parameter in each.items()})
-            row = image_memory(m, "parameters", core.images["parameters"], r_index, load, layout=layout)
+            row = image_memory(m, "parameters", core.images["parameters"], r_channel, load, layout=layout)
             for name, parameter in each.items():
                 found[name] = []
                 for unit in range(core.units):

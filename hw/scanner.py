@@ -25,6 +25,9 @@ class ScanStage(wiring.Component):
         bits in a chunk
     index_width : int
         bits of the incoming index; the outgoing one gains the number of the chunk as its low bits
+    marks : bool
+        an ``end`` has spikes of its own, and stays with the last of them; an entry that is neither an ``end`` nor has
+        spikes is dropped
 
     Members
     -------
@@ -32,12 +35,13 @@ class ScanStage(wiring.Component):
     o : Out(stream of ListEntry(chunk_width, index_width + position_width))
     """
 
-    def __init__(self, chunks, chunk_width, index_width):
+    def __init__(self, chunks, chunk_width, index_width, *, marks=False):
         if not 2 <= chunks <= 4:
             raise ValueError(f"Chunks must be 2 to 4, not {chunks}")
         self.chunks = chunks
         self.chunk_width = chunk_width
         self.position_width = (chunks - 1).bit_length()
+        self.marks = marks
         super().__init__({
             "i": In(stream.Signature(ListEntry(chunks * chunk_width, index_width))),
             "o": Out(stream.Signature(ListEntry(chunk_width, index_width + self.position_width))),
@@ -53,8 +57,8 @@ class ScanStage(wiring.Component):
         m.d.comb += [
             lowest.eq(Cat(pending[n] & ~pending[:n].any() for n in range(self.chunks))),
             only_one.eq(~Cat(a & b for a, b in combinations(pending, 2)).any()),
-            self.i.ready.eq(~valid | (self.o.ready & only_one)),
-            self.o.valid.eq(valid),
+            self.i.ready.eq(~self.o.valid | (self.o.ready & only_one)),
+            self.o.valid.eq(valid & (pending.any() | entry.end) if self.marks else valid),
         ]
         chunks = [entry.bits.word_select(n, self.chunk_width) for n in range(self.chunks)]
         position = Signal(self.position_width)
@@ -63,14 +67,15 @@ class ScanStage(wiring.Component):
                 m.d.comb += [self.o.payload.bits.eq(chunks[n]), position.eq(n)]
         m.d.comb += [
             self.o.payload.index.eq(Cat(position, entry.index)),
-            self.o.payload.end.eq(entry.end),
+            self.o.payload.end.eq(entry.end & only_one if self.marks else entry.end),
             self.o.payload.last.eq(entry.last),
             self.o.payload.final.eq(entry.final),
         ]
-        m.d.sync += valid.eq(self.i.valid | (valid & ~(self.o.ready & only_one)))
+        m.d.sync += valid.eq(self.i.valid | (self.o.valid & ~(self.o.ready & only_one)))
         with m.If(self.i.ready):
-            # The memory shows its old output beside an end: it must not count as spikes.
-            arriving = self.i.payload.bits & ~self.i.payload.end.replicate(len(entry.bits))
+            arriving = self.i.payload.bits
+            if not self.marks:  # the memory shows its old output beside an end: it must not count as spikes
+                arriving &= ~self.i.payload.end.replicate(len(entry.bits))
             m.d.sync += [
                 entry.eq(self.i.payload),
                 pending.eq(Cat(arriving.word_select(n, self.chunk_width).any() for n in range(self.chunks))),
@@ -81,14 +86,17 @@ class ScanStage(wiring.Component):
 
 
 class Scanner(wiring.Component):
-    """Turns list entries into single spikes: bit b of word i becomes index i·width + b.
+    """Turns list entries into single spikes: bit b of word i becomes index i·2^position_width + b.
 
     A chain of `ScanStage`, each splitting into at most four. One spike per cycle, whatever the silence between
-    them within a word; a replay's ``end`` takes one cycle too.
+    them within a word; a replay's ``end`` takes one cycle too, unless it ``marks`` the last spike of its entry.
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    width, index_width : int
+        bits of an entry, and of its index
+    marks : bool
+        as in `ScanStage`
 
     Members
     -------
@@ -97,21 +105,21 @@ class Scanner(wiring.Component):
         ``index`` has the position within the word as its low bits
     """
 
-    def __init__(self, words):
-        self.words = words
+    def __init__(self, width, index_width, *, marks=False):
+        self.width, self.index_width, self.marks = width, index_width, marks
         #: Low bits of the outgoing index that say which bit of the word it was.
-        self.position_width = (words.width - 1).bit_length()
+        self.position_width = (width - 1).bit_length()
         super().__init__({
-            "i": In(stream.Signature(ListEntry(words.width, words.index_width))),
-            "o": Out(stream.Signature(ListEntry(1, words.index_width + self.position_width))),
+            "i": In(stream.Signature(ListEntry(width, index_width))),
+            "o": Out(stream.Signature(ListEntry(1, index_width + self.position_width))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        source, width, index_width = wiring.flipped(self.i), self.words.width, self.words.index_width
+        source, width, index_width = wiring.flipped(self.i), self.width, self.index_width
         while width > 1:
             chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
-            stage = ScanStage(-(-width // chunk_width), chunk_width, index_width)
+            stage = ScanStage(-(-width // chunk_width), chunk_width, index_width, marks=self.marks)
             m.submodules[f"stage_{width}"] = stage
             m.d.comb += [
                 # Field by field: a stage may be a few bits wider than what comes in.

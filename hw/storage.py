@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import memory
 from spikeloom.program import BLOCK_BITS
 
-__all__ = ["delayed", "in_use", "storage"]
+__all__ = ["delayed", "in_use", "looked_up", "storage"]
 
 
 def storage(shape, depth, init=(), *, single_port=False):
@@ -27,6 +27,18 @@ def delayed(m, value, cycles=1, *, reset_less=True):
         m.d.sync += register.eq(value)
         value = register
     return value
+
+
+def looked_up(m, index, values):
+    """``values[index]``, for a list of integers most of which are equal to each other."""
+    usual = max(set(values), key=values.count)
+    found = Signal(range(max(values) + 1) if max(values) else 1)
+    m.d.comb += found.eq(usual)
+    with m.Switch(index):
+        for value in set(values) - {usual}:
+            with m.Case(*(at for at, each in enumerate(values) if each == value)):
+                m.d.comb += found.eq(value)
+    return found
 
 
 def in_use(m, taken, released, *, init=0):

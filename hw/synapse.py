@@ -8,7 +8,18 @@ from .event import Visit
 from .load import MemoryLoadSignature, answer, image_memory
 from .storage import delayed
 
-__all__ = ["Synapses"]
+__all__ = ["Synapses", "decoded"]
+
+
+def decoded(weight_format, code):
+    """The weight that ``code`` stands for, as a signed value."""
+    if weight_format.kind == "binary":
+        return Mux(code, 1, C(-1, signed(2)))
+    if weight_format.kind == "pot":
+        exponent, negative = code[:-1], code[-1]
+        magnitude = Cat(exponent == e + 1 for e in range(2 ** len(exponent) - 1))
+        return Mux(negative, -magnitude, magnitude)
+    return code.as_signed()
 
 
 class Synapses(wiring.Component):
@@ -55,17 +66,6 @@ class Synapses(wiring.Component):
         """Cycles: address, memory and its registers, weight, accumulator; one more to shift graded values."""
         return 4 + self.core.memory_registers + self.core.i_words.graded
 
-    def _decoded(self, code):
-        """The weight that ``code`` stands for, as a signed value."""
-        form = self.core.layer.weight_format
-        if form.kind == "binary":
-            return Mux(code, 1, C(-1, signed(2)))
-        if form.kind == "pot":
-            exponent, negative = code[:-1], code[-1]
-            magnitude = Cat(exponent == e + 1 for e in range(2 ** len(exponent) - 1))
-            return Mux(negative, -magnitude, magnitude)
-        return code.as_signed()
-
     def elaborate(self, platform):
         m = Module()
         core = self.core
@@ -74,7 +74,7 @@ class Synapses(wiring.Component):
         weight_shape = Shape.cast(range(low, high + 1))
 
         # Address: the group's first row, and the input.
-        rows = core.images["weights"].rows
+        rows, inputs = core.images["weights"].rows, core.layer.weights.shape[1]
         row = Signal(range(rows), reset_less=True)
         base = Signal(range(rows))
         tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
@@ -82,7 +82,7 @@ class Synapses(wiring.Component):
         m.d.sync += row.eq(base + self.visit.input)
         if core.groups > 1:
             with m.If(self.visit_valid & self.visit.end):
-                m.d.sync += base.eq(Mux(self.visit.last, 0, base + core.layer.n_in))
+                m.d.sync += base.eq(Mux(self.visit.last, 0, base + inputs))
         load = self.load if core.reloadable else None
         codes = image_memory(m, "weights", core.images["weights"], row, load,
                              single_port=core.memory == "single_port")
@@ -98,7 +98,7 @@ class Synapses(wiring.Component):
         for lane in range(core.lanes):
             weight = Signal(weight_shape, name=f"weight_{lane}", reset_less=True)
             code = codes.word_select(lane, code_width)
-            m.d.sync += weight.eq(Mux(add, self._decoded(code), 0))
+            m.d.sync += weight.eq(Mux(add, decoded(core.layer.weight_format, code), 0))
             operands.append(weight)
         if core.i_words.graded:
             shift = delayed(m, self.visit.shift, 3 + core.memory_registers)

@@ -208,7 +208,7 @@ def _simulate(simulation, built, where, progress, plusargs):
 def _write_words(path, program, words):
     """Input words (words, 4) of index, bits, last and final, packed as the array's payload."""
     index, bits, last, final = words.T
-    form = program.cores[0].i_words
+    form = program.i_words
     flags = form.width + form.index_width
     packed = bits | index << form.width | last << flags | final << (flags + 1)
     packed.astype(f">u{harness.WORD_BYTES}").tofile(path)

@@ -29,7 +29,7 @@ def generate(program):
     result for ``+patience=N`` cycles.
     """
     cores = program.cores
-    i_width = cores[0].i_words.width + cores[0].i_words.index_width + 2
+    i_width = program.i_words.width + program.i_words.index_width + 2
     winner_width = max(1, (program.network.n_out - 1).bit_length())
     score_width = program.score_width
     o_width = score_width + winner_width + 1

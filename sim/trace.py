@@ -71,9 +71,9 @@ def from_updates(program, samples, time_steps, updates, scores, winners):
     """
     spikes, membranes = [], []
     for core, (z, v) in zip(program.cores, updates, strict=True):
-        shape = (samples, time_steps, core.groups * core.lanes)
-        spikes.append(np.asarray(z).reshape(shape)[..., : core.layer.n_out])
-        membranes.append(np.asarray(v).reshape(shape)[..., : core.layer.n_out])
+        shape = (samples, time_steps, core.update_count, core.units)
+        spikes.append(core.arrange(np.asarray(z).reshape(shape)))
+        membranes.append(core.arrange(np.asarray(v).reshape(shape)))
     n_out = program.network.n_out
     return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
 
@@ -83,7 +83,7 @@ def input_words(program, inputs):
 
     Words of zero are left out, as every producer does, except where one has to end its time step.
     """
-    words = program.cores[0].i_words.pack(inputs)
+    words = program.i_words.pack(inputs)
     steps = words.shape[1]
     stays = words != 0
     stays[:, :, -1] |= ~stays.any(axis=2)  # a silent time step still ends

@@ -199,7 +199,7 @@ class Identity:
     def of(cls, program, *, clock, baud):
         """The identity of a board that carries ``program`` (clock in Hz; baud 0 over SPI)."""
         from .target import find
-        network, words = program.network, program.cores[0].i_words
+        network, words = program.network, program.i_words
         return cls(program.reloadable, words.graded, find(program.target).buffer - RESERVED, round(clock), round(baud),
                    network.input.size, network.n_out, network.time_steps, words.width,
                    -(-program.score_width // 8), len(network.layers), len(program.images) if program.reloadable else 0,

@@ -250,6 +250,12 @@ class Core:
                                  "program must be reloadable")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
+        if self.layer.pool and self.layer.pool.kind == "max" and isinstance(self.layer, Dense):
+            raise SpikeloomError(f"Layer {self.layer.name}: a dense layer's pool of kind max runs in the reference, "
+                                 "not yet in gateware")
+        if self.layer.pool and not self.i_words.shape:
+            raise SpikeloomError(f"Layer {self.layer.name}: a dense layer that pools the network's input runs in the "
+                                 "reference, not yet in gateware")
 
     # Sizes ------------------------------------------------------------------------------------
 
@@ -453,10 +459,16 @@ class MapCore(Core):
     """
 
     def __post_init__(self):
-        super().__post_init__()
         layer = self.layer
+        super().__post_init__()
+        if not self.i_words.shape:
+            raise SpikeloomError(f"Layer {layer.name}: a convolution of a dense layer's spikes runs in the reference, "
+                                 "not in gateware")
         if layer.shortcut:
             raise SpikeloomError(f"Layer {layer.name}: shortcuts run in the reference, not yet in gateware")
+        if self.merged != (1, 1) and self.i_words.graded:
+            raise SpikeloomError(f"Layer {layer.name}: a pool of kind max of values of several bits runs in the "
+                                 "reference, not in gateware")
         per_group = layer.shape[2] // layer.groups
         if layer.weight_format.kind == "binary" and layer.groups > 1 and per_group % self.group:
             raise SpikeloomError(f"Layer {layer.name}: with binary weights, which have no zero, the {self.group} "
@@ -508,6 +520,23 @@ class MapCore(Core):
     @property
     def sets(self):
         return -(-self.kernel[1] // self.stride[1])
+
+    @property
+    def tail(self):
+        """Positions that have got nothing yet of the columns behind the last one, when that has passed."""
+        done = (self.padding[1] + self.kept[1] - 1) // self.stride[1] - self.sets + 2  # positions that have all
+        return max(0, self.layer.shape[1] - done)
+
+    @property
+    def early(self):
+        """Positions that get something from the first column, less one."""
+        return self.padding[1] // self.stride[1]
+
+    @property
+    def pause(self):
+        """Positions that a pass must be done with before the next can use their sums: the others go on meanwhile."""
+        place = self.sets - self.tail  # the set that the last of them is in
+        return max(0, self.early + 1 - place) if self.tail else 0
 
     @property
     def o_words(self):

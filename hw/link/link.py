@@ -62,7 +62,7 @@ class Link(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
-            "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
+            "words": Out(stream.Signature(EventWord(program.i_words))),
             "results": In(stream.Signature(Result(program.score_width, program.network.n_out))),
             "finished": In(1),
             "event": In(1).array(layers),

@@ -61,7 +61,7 @@ class Requests(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(Byte())),
             "again": Out(1),
-            "words": Out(stream.Signature(EventWord(program.cores[0].i_words))),
+            "words": Out(stream.Signature(EventWord(program.i_words))),
             "tickets": Out(stream.Signature(Ticket())),
             "settles": Out(1),
             "pending": In(1),
@@ -80,7 +80,7 @@ class Requests(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         program = self.program
-        m.submodules.player = player = EventPlayer(program.cores[0].i_words, program.network.time_steps)
+        m.submodules.player = player = EventPlayer(program.i_words, program.network.time_steps)
         connect(m, player.o, wiring.flipped(self.words))
 
         byte, last = self.i.payload.data, self.i.payload.last

@@ -311,5 +311,5 @@ def proofs(program):
 
     The player has ``program``'s own parameters; the receiver is looked at in a small size, which the solvers manage.
     """
-    return [player(program.cores[0].i_words, program.network.time_steps), transmitter(), transmitter_crc(60),
+    return [player(program.i_words, program.network.time_steps), transmitter(), transmitter_crc(60),
             receiver(16, 3)]

@@ -103,7 +103,7 @@ def test_a_start_image_is_frames(monkeypatch):
     payloads = link.Decoder().feed(boards.start_image(made, inputs))
     assert [payload[0] for payload in payloads] == [link.FINISH, link.FINISH, link.BOOTED]
     assert payloads[:2] == [payload for sample in inputs for payload in
-                            link.sample(0, made.cores[0].i_words.pack(sample))]
+                            link.sample(0, made.i_words.pack(sample))]
     assert boards.start_image(made)[0] == link.END
     monkeypatch.setattr(flash, "START_BYTES", 40)
     with pytest.raises(SpikeloomError, match=r"^The start image has \d+ bytes, but a board reads only 40: "):

@@ -54,7 +54,7 @@ def test_leds_show_the_winner():
 
     for number in range(3):
         top = FittedTop(program, source=Oscillator(CLOCK / 1e6), fittings=Fittings(inverted), baud=BAUD)
-        through_pins(top, link.sample(0, program.cores[0].i_words.pack(inputs[number])), look)
+        through_pins(top, link.sample(0, program.i_words.pack(inputs[number])), look)
     assert shown == [[int(winner) >> n & 1 for n in range(5)] for winner in winners]
 
 

@@ -92,7 +92,7 @@ def test_example_of_the_documentation(tmp_path, monkeypatch):
     winners = reference.run(net, x).winners.tolist()
     assert len(set(winners)) > 2  # so that equal winners mean something
     task = {"seed": 6, "wait": 400, "winners": winners,
-            "events": scattered(program.cores[0].i_words, x, random.Random(6))}
+            "events": scattered(program.i_words, x, random.Random(6))}
     sources = {"array.v": verilog.generate(program, "events"), "classifier.v": example}
     assert simulate("classifier_pins", sources, "classifier", task, tmp_path, monkeypatch) == (1, 0)
 

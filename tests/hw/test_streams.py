@@ -24,7 +24,7 @@ def test_skid_keeps_order(stall):
 def test_scanner_visits_each_spike_once(width, stall):
     pick = random.Random(width)
     words = WordFormat(40, width, graded=width == 3)
-    scanner = Scanner(words)
+    scanner = Scanner(words.width, words.index_width)
     items, expected = [], []
     for _ in range(60):
         index = pick.randrange(words.count)
@@ -43,7 +43,7 @@ def test_scanner_takes_one_cycle_a_spike():
     words = WordFormat(64, 8)
     items = [{"bits": 0xFF, "index": n, "end": 0, "last": 0, "final": 0} for n in range(8)]
     # Sixty-four spikes within sixty-four cycles and the latency of two stages.
-    assert len(transfer(Scanner(words), items, 64, stall=0.0, patience=8)) == 64
+    assert len(transfer(Scanner(words.width, words.index_width), items, 64, stall=0.0, patience=8)) == 64
 
 
 def test_scan_stage_refuses_more_than_a_table_holds():

@@ -67,7 +67,7 @@ def test_samples_in_scores_out(make, options):
     inputs = random_inputs(program, 3)
     expected = reference.run(program.network, inputs)
     payloads = [payload for number, sample in enumerate(inputs)
-                for payload in link.sample(number, program.cores[0].i_words.pack(sample))]
+                for payload in link.sample(number, program.i_words.pack(sample))]
     replies = through_pins(make(program), payloads)
     identity = link.Identity.of(program, clock=CLOCK, baud=BAUD)
     assert [reply[:2] for reply in replies] == [bytes([0x83, number]) for number in range(3)]

@@ -96,7 +96,7 @@ END_OF_BOOT = b"\x08\x00"
 def test_a_network_and_a_sample_from_flash():
     before, after = (random_program(seed, reloadable=True, sizes=(11, 8, 5)) for seed in (1, 2))
     inputs = random_inputs(before, 1, seed=4)
-    (sample,) = link.sample(9, before.cores[0].i_words.pack(inputs[0]))
+    (sample,) = link.sample(9, before.i_words.pack(inputs[0]))
     (winner,) = reference.run(after.network, inputs).winners
     loads = [payload for number, each in enumerate(after.images) for payload in link.load(0, number, each)]
     content = image(*loads, b"\x07\0" + bytes.fromhex(after.network.digest), sample, END_OF_BOOT)

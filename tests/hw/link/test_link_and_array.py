@@ -9,7 +9,7 @@ from spikeloom.program import Placement
 
 def samples(program, inputs):
     """The payloads of each sample."""
-    words = program.cores[0].i_words
+    words = program.i_words
     return [link.sample(number, words.pack(sample)) for number, sample in enumerate(inputs)]
 
 

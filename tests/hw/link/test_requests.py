@@ -31,7 +31,7 @@ class Log:
 def serve(program, payloads, *, seed=0, stall=0.3):
     """Let `Requests` serve frames of these ``payloads`` (None: a damaged one), all sides hesitating; a `Log`."""
     requests, log, pauses = Requests(program), Log(), random.Random(seed)
-    words = program.cores[0].i_words
+    words = program.i_words
     waiting = []  # cycles that each sample of the array still takes
 
     async def frames(ctx):
@@ -105,7 +105,7 @@ def serve(program, payloads, *, seed=0, stall=0.3):
 
 def samples(program, inputs):
     """For each sample: its one payload, and what an array is to see of it."""
-    words = program.cores[0].i_words.pack(inputs)
+    words = program.i_words.pack(inputs)
     payloads = [link.sample(number, sample) for number, sample in enumerate(words)]
     assert all(len(each) == 1 for each in payloads)
     return [payload for (payload,) in payloads], [(n, False, sample.tolist()) for n, sample in enumerate(words)]
@@ -124,7 +124,7 @@ def test_words_of_samples(options, stall):
 def test_a_sample_in_chunks():
     """Runs, words and time steps split anywhere, more chunks than there are numbers for, and whole samples between."""
     program = random_program(3, sizes=(64, 4, 2), time_steps=120)
-    words = program.cores[0].i_words.pack(random_inputs(program, 3, density=0.05))
+    words = program.i_words.pack(random_inputs(program, 3, density=0.05))
     pick, payloads, answers = random.Random(1), [], []
     for tag, sample in enumerate(words):
         content, pieces = b"".join(map(link.events, sample)), []

@@ -88,7 +88,7 @@ def test_a_board_behind_spi():
     expected = reference.run(program.network, inputs)
     top = Top(program, clock=8_000_000, transport="spi")
     payloads = [b"\x01\x42", *(payload for number, sample in enumerate(inputs)
-                               for payload in link.sample(number, program.cores[0].i_words.pack(sample)))]
+                               for payload in link.sample(number, program.i_words.pack(sample)))]
     replies = []
 
     async def host(ctx):

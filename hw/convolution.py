@@ -1,0 +1,148 @@
+"""Weight memory and accumulators of a convolution: sums that move along the row while columns pass by."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .load import MemoryLoadSignature, answer, image_memory
+from .storage import delayed, looked_up
+from .synapse import decoded
+
+__all__ = ["MapSynapses", "MapVisit"]
+
+
+class MapVisit(data.StructLayout):
+    """One event under the kernel, the end of a column, or both.
+
+    Members
+    -------
+    adds : unsigned(core.sets)
+        positions that the event counts for: none at a mere end
+    channel : unsigned
+        of those that the group sees
+    bank, first : unsigned
+        the bank that the event's row is in, and that which the kernel's first row is in
+    phase : unsigned
+        as in `ColumnTags`
+    shift : unsigned
+        the event counts 2^shift times (graded values; absent from the layout otherwise)
+    end : unsigned(1)
+        every sum moves on to the next position's
+    retires : unsigned(1)
+        with ``end``: the foremost sums are complete, and belong to a position of the map
+    ends, ends_groups : unsigned(1)
+        as in `ColumnTags`, with ``end``
+    last, final : unsigned(1)
+        with ``retires``: the time step's last position; the sample ends with this time step
+    """
+
+    def __init__(self, core):
+        bank = (core.banks - 1).bit_length()
+        fields = {"adds": core.sets, "channel": max(1, (core.seen_channels - 1).bit_length()),
+                  "bank": bank, "first": bank, "phase": max(1, (core.layer.stride - 1).bit_length())}
+        if core.i_words.graded:
+            fields["shift"] = max(1, (core.i_words.width - 1).bit_length())
+        super().__init__({**fields, "end": 1, "retires": 1, "ends": 1, "ends_groups": 1, "last": 1, "final": 1})
+
+
+class MapSynapses(wiring.Component):
+    """Adds a row of weights to the sums of several neighbouring positions at each visit.
+
+    There are ``core.sets`` sets of ``core.group`` accumulators each. Set 0 belongs to the newest position, the last set
+    to the one that is complete next. At an ``end`` each set passes its sums on to the next, set 0 begins at zero, and
+    where the position ``retires`` the last set's sums go into a shift register, from which ``units`` of them leave per
+    cycle. Sums may wrap on the way, as in `Synapses`.
+
+    Throughput: one visit per cycle, be it an ``end`` or not; two that retire are at least ``core.pace`` cycles apart.
+
+    Parameters
+    ----------
+    core : spikeloom.program.MapCore
+
+    Members
+    -------
+    visit : In(MapVisit), visit_valid : In(1)
+    start, last, final, sums, load
+        as in `Synapses`
+    """
+
+    def __init__(self, core):
+        self.core = core
+        super().__init__({
+            "visit": In(MapVisit(core)),
+            "visit_valid": In(1),
+            "start": Out(1),
+            "last": Out(1),
+            "final": Out(1),
+            "sums": Out(signed(core.current_width)).array(core.units),
+            **({"load": In(MemoryLoadSignature(core.images["weights"]))} if core.reloadable else {}),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        core, visit = self.core, self.visit
+        image, weight_format = core.images["weights"], core.layer.weight_format
+        _, kernel, stride, seen = core.weight_rows
+
+        # Address: the group's first row, that of the kernel's row and of the phase within it, and the channel.
+        base = Signal(range(image.rows))
+        with m.If(self.visit_valid & visit.end & visit.ends):
+            m.d.sync += base.eq(Mux(visit.ends_groups, 0, base + kernel * stride * seen))
+        below = Signal(range(core.banks), reset_less=True)  # rows below the kernel's first
+        m.d.sync += below.eq(Mux(visit.bank >= visit.first, visit.bank - visit.first,
+                                 visit.bank - visit.first + core.banks))
+        phase_bits = len(visit.phase)
+        offsets = [min((at >> phase_bits) // core.summed[0], kernel - 1) * stride * seen
+                   + min(at & (1 << phase_bits) - 1, stride - 1) * seen
+                   for at in range(core.banks << phase_bits)]
+        offset, place = (Signal(range(max(1, kernel * stride * seen)), reset_less=True) for _ in range(2))
+        row = Signal(range(image.rows), reset_less=True)
+        m.d.sync += [
+            offset.eq(looked_up(m, Cat(delayed(m, visit.phase), below), offsets)),
+            place.eq(offset + delayed(m, visit.channel, 2)),
+            row.eq(delayed(m, base, 3) + place),
+        ]
+        load = self.load if core.reloadable else None
+        codes = image_memory(m, "weights", image, row, load, single_port=core.memory == "single_port")
+
+        # The tags keep step: beside the memory's address, its output (as far as it is registered), the weights.
+        codes = delayed(m, codes, core.memory_registers)
+        if load is not None:
+            answer(m, load, codes)
+        ends = self.visit_valid & visit.end
+        tags = Cat(ends, ends & visit.retires, visit.last, visit.final)
+        tags = delayed(m, tags, 5 + core.memory_registers, reset_less=False)
+        adds = delayed(m, visit.adds & self.visit_valid.replicate(core.sets), 5 + core.memory_registers,
+                       reset_less=False)
+
+        # What a reset finds on the way to the accumulators ends there: all of it has a reset.
+        low, high = weight_format.bounds
+        operands = []
+        for lane in range(core.lanes):
+            weight = Signal(Shape.cast(range(low, high + 1)), name=f"weight_{lane}")
+            code = codes.word_select(lane, weight_format.width)
+            m.d.sync += weight.eq(Mux(adds[lane // core.group], decoded(weight_format, code), 0))
+            operands.append(weight)
+        if core.i_words.graded:
+            shift = delayed(m, visit.shift, 6 + core.memory_registers)
+            tags = delayed(m, tags, reset_less=False)
+            for lane, weight in enumerate(operands):
+                operand = Signal(signed(core.current_width), name=f"operand_{lane}")
+                m.d.sync += operand.eq(weight << shift)
+                operands[lane] = operand
+
+        tags = delayed(m, tags, 2, reset_less=False)
+        moved, retires = tags[0], tags[1]  # sums are still in the set that they are to leave
+        m.d.comb += [self.start.eq(retires), self.last.eq(tags[2]), self.final.eq(tags[3])]
+        shape = signed(core.current_width)
+        accumulators = [Signal(shape, name=f"accumulator_{lane}") for lane in range(core.lanes)]
+        for lane, (accumulator, operand) in enumerate(zip(accumulators, operands, strict=True)):
+            before = accumulators[lane - core.group] if lane >= core.group else 0
+            m.d.sync += accumulator.eq(Mux(moved, before, accumulator) + operand)
+        foremost = accumulators[-core.group:]
+        sums = [Signal(shape, name=f"sum_{channel}", reset_less=True) for channel in range(core.group)]
+        for channel, (register, accumulator) in enumerate(zip(sums, foremost, strict=True)):
+            following = sums[channel + core.units] if channel + core.units < core.group else accumulator
+            m.d.sync += register.eq(Mux(retires, accumulator, following))
+        m.d.comb += [self.sums[unit].eq(sums[unit]) for unit in range(core.units)]
+        return m

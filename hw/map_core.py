@@ -1,0 +1,176 @@
+"""A convolution: rows of events in, rows of spikes out, membranes kept."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from .convolution import MapSynapses
+from .event import EventWord, PermitSignature
+from .line_buffer import ColumnTags, LineBuffer
+from .load import CoreLoadSignature
+from .neuron import NeuronUpdate, UpdateSignature
+from .scanner import Scanner
+from .skid import Skid
+from .storage import delayed
+
+__all__ = ["MapCore"]
+
+
+class MapCore(wiring.Component):
+    """A core for one convolution, with sums that slide along the rows of its map.
+
+    What the rows under the kernel hold passes by column by column, once for each of ``core.groups`` groups of channels
+    and each row that goes out. Every event takes a cycle, in which it is added to the sums of all positions of the row
+    that see its column, ``core.lanes`` sums at once; a column without events takes one cycle. A position whose sums are
+    complete passes through the ``core.units`` update units, which takes ``core.pace`` cycles, while others go on.
+
+    Once begun, a row is never stopped, so before its first position is complete a token is taken from ``o_permit``:
+    whoever takes the spikes promises room for one row.
+
+    Parameters
+    ----------
+    core : spikeloom.program.MapCore
+
+    Members
+    -------
+    i : In(stream of EventWord(core.i_words))
+        ``ready`` is always high
+    i_permit : Out(PermitSignature())
+        for one row each
+    o : Out(stream of EventWord(core.o_words))
+        words with a spike, and the last word of each row; ``ready`` is not waited for
+    o_permit : In(PermitSignature())
+    update, event, stalled, load
+        as in `LayerCore`; an ``event`` is one under the kernel for the first group, so each is counted as often as rows
+        go out that see it
+    """
+
+    def __init__(self, core):
+        self.core = core
+        super().__init__({
+            "i": In(stream.Signature(EventWord(core.i_words))),
+            "i_permit": Out(PermitSignature()),
+            "o": Out(stream.Signature(EventWord(core.o_words))),
+            "o_permit": In(PermitSignature()),
+            "update": Out(UpdateSignature(core)),
+            "event": Out(1),
+            "stalled": Out(1),
+            **({"load": In(CoreLoadSignature(core))} if core.reloadable else {}),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        core = self.core
+        m.submodules.rows = rows = LineBuffer(core)
+        columns = rows.o.payload
+        m.submodules.scanner = scanner = Scanner(len(columns.bits), len(columns.index), marks=True)
+        m.submodules.skid = skid = Skid(scanner.o.payload.shape())
+        m.submodules.synapses = synapses = MapSynapses(core)
+        m.submodules.neurons = neurons = NeuronUpdate(core)
+        connect(m, wiring.flipped(self.i), rows.i)
+        connect(m, wiring.flipped(self.i_permit), rows.permit)
+        connect(m, rows.o, scanner.i)
+        connect(m, scanner.o, skid.i)
+
+        entry = skid.o.payload
+        position = entry.index[:scanner.position_width]
+        tags = data.View(ColumnTags(core), entry.index[scanner.position_width:])
+        passes = Signal()
+
+        # Which sets belong to a position of the map, and which of these to the pass under way: others get nothing.
+        # Column by column positions begin, of a row as many as its map has.
+        count = core.layer.shape[1]
+        begins = Cat(C(0 <= core.early - each < count, 1) for each in range(core.sets))
+        kept_held, kept_mine = Signal(core.sets), Signal(core.sets)
+        held, mine = Signal(core.sets), Signal(core.sets)
+        begun = Signal(range(count + 1))
+        now_begun = Signal.like(begun)
+        m.d.comb += [
+            held.eq(kept_held | Mux(tags.start, begins, 0)),
+            mine.eq(Mux(tags.start, begins, kept_mine)),
+            now_begun.eq(Mux(tags.start, min(core.early + 1, count), begun)),
+        ]
+        another = now_begun != count
+        with m.If(passes & entry.end):
+            m.d.sync += [
+                kept_held.eq(Cat(another, held)),
+                kept_mine.eq(Cat(another, mine)),
+                begun.eq(now_begun + another),
+            ]
+        phases = [sum((phase + core.layer.stride * each < core.layer.kernel) << each for each in range(core.sets))
+                  for phase in range(core.layer.stride)]
+        taps = Array(C(each, core.sets) for each in phases)[tags.phase]  # the sets that have a weight for the column
+        retires = held[-1]
+
+        # The gate: a position passes when the update units will be free for it and, for a row's first, when somebody
+        # will take the spikes. That a permit was taken is seen two cycles late.
+        row_count = count * core.groups
+        of_row, of_step = Signal(range(row_count)), Signal(range(core.layer.shape[0]))
+        first, ends_row = of_row == 0, of_row == row_count - 1
+        last = ends_row & (of_step == core.layer.shape[0] - 1)
+        wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
+        takes = Signal()
+        permitted = delayed(m, self.o_permit.valid, reset_less=False) & ~takes & ~delayed(m, takes, reset_less=False)
+        blocked = Signal()
+        position_passes = passes & entry.end & retires
+        m.d.comb += [
+            blocked.eq(entry.end & retires & (~wait[-1] | (first & ~permitted))),
+            passes.eq(skid.o.valid & ~blocked),
+            skid.o.ready.eq(~blocked),
+            self.o_permit.ready.eq(takes),
+        ]
+        m.d.sync += takes.eq(position_passes & first)
+        with m.If(position_passes):
+            m.d.sync += [wait.eq(core.pace - 2), of_row.eq(Mux(ends_row, 0, of_row + 1))]
+            with m.If(ends_row):
+                m.d.sync += of_step.eq(Mux(last, 0, of_step + 1))
+        with m.Elif(~wait[-1]):
+            m.d.sync += wait.eq(wait - 1)
+
+        group = Signal(range(core.groups))
+        with m.If(passes & entry.end & tags.ends):
+            m.d.sync += group.eq(Mux(tags.ends_groups, 0, group + 1))
+        m.d.sync += [
+            self.event.eq(passes & entry.bits.any() & (group == 0)),
+            self.stalled.eq(skid.o.valid & blocked),
+        ]
+
+        visit = synapses.visit
+        value, bank = rows.channel_bits.bit_length() - 1, rows.bank_bits.bit_length() - 1
+        m.d.comb += [
+            synapses.visit_valid.eq(passes),
+            visit.adds.eq(mine & taps & entry.bits.any().replicate(core.sets)),
+            visit.channel.eq(position[value:bank]),
+            visit.bank.eq(position[bank:]),
+            visit.first.eq(tags.first),
+            visit.phase.eq(tags.phase),
+            visit.end.eq(entry.end),
+            visit.retires.eq(retires),
+            visit.ends.eq(tags.ends),
+            visit.ends_groups.eq(tags.ends_groups),
+            visit.last.eq(last),
+            visit.final.eq(entry.final),
+            neurons.start.eq(synapses.start),
+            neurons.last.eq(synapses.last),
+            neurons.final.eq(synapses.final),
+        ]
+        if core.i_words.graded:
+            m.d.comb += visit.shift.eq(position[:value])
+        m.d.comb += [neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)]
+        connect(m, neurons.update, wiring.flipped(self.update))
+
+        if core.reloadable:
+            connect(m, wiring.flipped(self.load.weights), synapses.load)
+            for name in neurons.loaded:
+                connect(m, wiring.flipped(getattr(self.load, name)), getattr(neurons.load, name))
+
+        update = neurons.update
+        m.d.sync += [
+            self.o.valid.eq(update.valid & (update.z.any() | update.row)),
+            self.o.payload.bits.eq(update.z),
+            self.o.payload.index.eq(update.place),
+            self.o.payload.row.eq(update.row),
+            self.o.payload.last.eq(update.last_word),
+            self.o.payload.final.eq(update.final_step),
+        ]
+        return m

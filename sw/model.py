@@ -21,7 +21,7 @@ from . import network as integer
 from . import quantizers, reference
 from .errors import SpikeloomError
 from .network import INPUT, Conv2d, Dense, GradedSpike, Network, Shortcut
-from .neuron import Neuron, scan
+from .neuron import Neuron, parts, scan
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
 BATCH_VALUES = 2**21
@@ -76,39 +76,46 @@ class BatchNorm:
             raise SpikeloomError(f"Batch norm: momentum must lie above 0 and up to 1, not {self.momentum}")
 
 
-class _Biased(torch.autograd.Function):
-    """Currents (..., positions · channels) plus the bias that is used of a latent β: b = β·σ − μ, rounded or not. Where
-    norms do not centre there is neither latent nor bias (None), and the mean is zero.
+class _Normed(torch.autograd.Function):
+    """Currents (time steps, batch, positions · channels) as they are; backward, as if they had been divided by
+    ``deviation`` after ``mean`` was taken off, where these come from the currents themselves (``of_batch``), and a
+    ``latent`` β for each channel been added. Without a latent (None) it was not, and the mean is zero.
 
-    Backward is the textbook's for currents that were normalised by ``mean`` and ``deviation``, where these come from
-    the currents themselves, so that thresholds need not pass on any gradient to the deviation.
+    This is the textbook's gradient of batch norm, so thresholds need not pass on any to the deviation.
     """
 
     @staticmethod
-    def forward(ctx, current, latent, bias, mean, deviation, of_batch):
-        ctx.of_batch = of_batch
+    def forward(ctx, current, latent, mean, deviation, of_batch):
+        ctx.of_batch, ctx.centered = of_batch, latent is not None
         ctx.save_for_backward(current, mean, deviation)
-        ctx.centered = bias is not None
-        return current + _each_position(bias, current.shape[-1]) if ctx.centered else current.view_as(current)
+        return current.view_as(current)
 
     @staticmethod
     def backward(ctx, grad):
         current, mean, deviation = ctx.saved_tensors
-        total = _by_channel(grad, len(mean)) if ctx.centered else torch.zeros_like(mean)
+        total, along = _sums(len(mean), lambda part: (grad[:, part], grad[:, part] * current[:, part]), grad)
+        if not ctx.centered:
+            total.zero_()
         latent_grad = total * deviation if ctx.centered else None
         if ctx.of_batch:
             count = current.numel() // len(mean)
-            along = (_by_channel(grad * current, len(mean)) - mean * total) / deviation  # Σ grad · normalised current
-            slope = -along / (count * deviation)
-            offset = -total / count - slope * mean
-            grad = torch.addcmul(_each_position(offset, current.shape[-1]), current,
-                                 _each_position(slope, current.shape[-1])).add_(grad)
-        return grad, latent_grad, None, None, None, None
+            slope = (mean * total - along) / (count * deviation.square())  # − Σ grad · normalised current / (count · σ)
+            offset, slope = (_each_position(each, current.shape[-1]) for each in (-total / count - slope * mean, slope))
+            currents_grad = torch.empty_like(current)
+            for part in parts(current):
+                torch.addcmul(grad[:, part], current[:, part], slope, out=currents_grad[:, part]).add_(offset)
+            grad = currents_grad
+        return grad, latent_grad, None, None, None
 
 
-def _by_channel(values, channels):
-    """The sum over each channel of (..., positions · channels)."""
-    return values.flatten(0, -2).sum(0).view(-1, channels).sum(0)
+def _sums(channels, values, like):
+    """The sum for each channel of what ``values`` makes of every part of a tensor ``like`` (time steps, batch,
+    positions · channels): two tensors."""
+    sums = like.new_zeros(2, like.shape[-1])
+    for part in parts(like):
+        for total, each in zip(sums, values(part), strict=True):
+            total.add_(each.sum((0, 1)))
+    return sums.view(2, -1, channels).sum(1).unbind()
 
 
 def _each_position(channels, neurons):
@@ -275,10 +282,10 @@ class _Neurons:
         """Mean and standard deviation of each channel's ``current``, of the batch while training."""
         if not self.training:
             return self.mean, self.deviation
-        channels, count = len(self.mean), current.numel() // len(self.mean)
-        mean = _by_channel(current, channels) / count if self._centered else torch.zeros_like(self.mean)
-        variance = _by_channel(current.square(), channels) / count - mean.square()
-        deviation = variance.clamp_(min=0).add_(EPSILON).sqrt_()
+        total, square = _sums(len(self.mean), lambda part: (current[:, part], current[:, part].square()), current)
+        count = current.numel() // len(self.mean)
+        mean = total / count if self._centered else torch.zeros_like(self.mean)
+        deviation = (square / count - mean.square()).clamp_(min=0).add_(EPSILON).sqrt_()
         self.mean.lerp_(mean, self.norm.momentum)
         self.deviation.lerp_(deviation, self.norm.momentum)
         return mean, deviation
@@ -298,6 +305,7 @@ class _Neurons:
         Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their product with the weights
         is then done once.
         """
+        n_out, added = math.prod(self.shape), None
         normed = isinstance(self.norm, BatchNorm)
         threshold, bias = (None, None) if normed else self.used(quantized)
         current = self.currents(inputs[0], quantized, bias)
@@ -306,9 +314,9 @@ class _Neurons:
         if normed:
             mean, deviation = self._statistics(current)
             threshold, bias = self.used(quantized, mean, deviation)
-            latent_and_bias = (self.bias, bias) if self._centered else (None, None)
-            current = _Biased.apply(current, *latent_and_bias, mean, deviation, self.training)
-        return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
+            added = _each_position(bias.detach(), n_out)
+            current = _Normed.apply(current, self.bias if self._centered else None, mean, deviation, self.training)
+        return scan(current, _each_position(threshold, n_out), self.neuron, bias=added, time_steps=time_steps,
                     quantized=quantized, record=record)
 
     def to_layer(self):

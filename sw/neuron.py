@@ -63,7 +63,7 @@ class Neuron:
         return 2 ** (self.v_width - 1) - 1
 
 
-def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=True):
+def scan(current, threshold, neuron, *, bias=None, time_steps=None, quantized=True, record=True):
     """Run a layer's neurons over all time steps, from a potential of zero.
 
     Parameters
@@ -73,6 +73,8 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=
     threshold : float tensor (neurons,)
         in state units; integer-valued when ``quantized``
     neuron : Neuron
+    bias : float tensor (neurons,), optional
+        added to every current, without a gradient of its own
     time_steps : int
         needed only for a current that is constant in time
     quantized : bool
@@ -89,7 +91,7 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=
     graded spike are passed straight through, and saturation passes gradient only inside the stored range.
     """
     time_steps = time_steps or len(current)
-    spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps, quantized, record)
+    spikes, *membranes = _Scan.apply(current, threshold, neuron, bias, time_steps, quantized, record)
     return spikes, membranes[0] if record else None
 
 
@@ -97,14 +99,14 @@ class _Scan(torch.autograd.Function):
     # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats.
 
     @staticmethod
-    def forward(ctx, current, threshold, neuron, time_steps, quantized, record):
+    def forward(ctx, current, threshold, neuron, bias, time_steps, quantized, record):
         spikes = current.new_empty(time_steps, *current.shape[1:])
         membranes = torch.empty_like(spikes) if record else None
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         potentials = torch.empty_like(spikes) if learning else None
         leak = _leak(neuron.leak, neuron, quantized, current)
-        for part in _parts(spikes):
-            _run(current[:, part], threshold, neuron, quantized, leak, spikes[:, part],
+        for part in parts(spikes):
+            _run(current[:, part], threshold, neuron, bias, quantized, leak, spikes[:, part],
                  membranes[:, part] if record else None, potentials[:, part] if learning else None)
         ctx.save_for_backward(threshold, potentials, spikes)
         ctx.neuron, ctx.quantized, ctx.constant = neuron, quantized, len(current) != time_steps
@@ -116,7 +118,7 @@ class _Scan(torch.autograd.Function):
         threshold, potentials, spikes = ctx.saved_tensors
         current_grad = torch.empty_like(potentials[:1] if ctx.constant else potentials)
         threshold_grad = torch.zeros_like(threshold) if ctx.needs_input_grad[1] else None
-        for part in _parts(potentials):
+        for part in parts(potentials):
             u, z, z_grad, v_grad = (tensor if tensor is None else tensor[:, part]
                                     for tensor in (potentials, spikes, spikes_grad, membranes_grad))
             *work, g = _workspace(u, 5)
@@ -125,10 +127,10 @@ class _Scan(torch.autograd.Function):
             _run_back(threshold, ctx.neuron, ctx.quantized, u, z, z_grad, v_grad, g, threshold_grad, work)
             if ctx.constant:
                 torch.sum(g, 0, keepdim=True, out=current_grad[:, part])
-        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None, None
+        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None, None, None
 
 
-def _parts(values):
+def parts(values):
     """Slices of the batch of ``values`` (time steps, batch, neurons) that stay in a processor's cache from one
     operation to the next; a GPU takes all at once."""
     batch = values.shape[1]
@@ -136,7 +138,7 @@ def _parts(values):
     return [slice(first, first + max(1, each)) for first in range(0, batch, max(1, each))]
 
 
-def _run(current, threshold, neuron, quantized, leak, spikes, membranes, potentials):
+def _run(current, threshold, neuron, bias, quantized, leak, spikes, membranes, potentials):
     """The recurrence, into ``spikes`` and where they are asked for ``membranes`` and ``potentials`` before firing."""
     time_steps = len(spikes)
     spare_u, spare_v, v = _workspace(spikes[:1], 3)
@@ -146,6 +148,8 @@ def _run(current, threshold, neuron, quantized, leak, spikes, membranes, potenti
     v = v[0].zero_()
     for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), v_of, strict=True):
         leak(v, i, out=u)
+        if bias is not None:
+            u.add_(bias)
         v = v_next
         if isinstance(neuron.fire, Silent):
             z.zero_()

@@ -131,10 +131,15 @@ def sample(tag, words):
         best = max(n for n in range(1, min(len(steps), MAX_REPEAT) + 1) if len(steps) % n == 0)
         if len(steps[0]) * (len(steps) // best) <= MAX_PAYLOAD - EVENTS_HEADER:
             return [bytes([FINISH, tag, 0, best]) + steps[0] * (len(steps) // best)]
-    content, room = b"".join(steps), MAX_PAYLOAD - EVENTS_HEADER
-    chunks = [content[at:at + room] for at in range(0, len(content), room)]
-    return [bytes([FINISH if n == len(chunks) - 1 else EVENTS, tag, n & 0xFF, 1]) + chunk
-            for n, chunk in enumerate(chunks)]
+    return chunks(tag, b"".join(steps))
+
+
+def chunks(tag, content, first=0, last=True):
+    """The payloads for event bytes ``content`` of a sample, from its chunk number ``first`` on; ``last`` says that it
+    ends with them."""
+    room = MAX_PAYLOAD - EVENTS_HEADER
+    return [bytes([FINISH if last and at + room >= len(content) else EVENTS, tag, number & 0xFF, 1])
+            + content[at:at + room] for number, at in enumerate(range(0, len(content), room), first)]
 
 
 def scores(body, identity):

@@ -26,6 +26,9 @@ IN_FLIGHT = 100
 #: Identities asked for in vain, without a single byte in answer, before a board counts as absent.
 SILENCE = 8
 
+#: Seconds between two looks for something to send, while there is nothing yet.
+TICK = 0.001
+
 #: Bytes that may have to pass before an answer does: a full buffer, and the longest reply.
 LONGEST = 4096
 
@@ -71,9 +74,11 @@ class Refusal(SpikeloomError):
 
 @dataclass(eq=False)
 class _Request:
-    """Payloads that belong together; ``body`` is that of the last one's reply, once it is there."""
+    """Payloads that belong together, up to one that does not announce more, as they are taken from ``source``;
+    ``body`` is that of the last one's reply, once it is there."""
 
-    payloads: list
+    source: object
+    payloads: list = field(default_factory=list)
     tag: int = 0
     sent: int = 0
     tries: int = 0
@@ -114,6 +119,7 @@ class Connection:
         self._flying = collections.deque()
         self._disturbed = False
         self._refused = None
+        self._heard = 0.0  # when an answer came or the first of those to come was asked for
         self.identify()
 
     # Requests -------------------------------------------------------------------------------------
@@ -138,12 +144,42 @@ class Connection:
         Raises `SpikeloomError` for inputs that do not fit, and when the board was reset on the way so that another
         network may have answered.
         """
-        words = WordFormat(self.identity.inputs, self.identity.word_width, self.identity.graded)
+        return self._scored(link.sample(0, self._words.pack(self._checked(x))) for x in inputs)
+
+    def stream(self, samples, steps):
+        """As `samples`, for samples whose time steps come one after the other and are sent at once.
+
+        Parameters
+        ----------
+        samples : iterable of iterables of int arrays (n_in,)
+            one for each time step; None where the next one is not there yet
+        steps : int
+            time steps of each sample
+        """
+        return self._scored(self._chunks(sample, steps) for sample in samples)
+
+    def _scored(self, requests):
         before = self.identity, self.loaded
-        for body in self.exchange(link.sample(0, words.pack(self._checked(x))) for x in inputs):
+        for body in self.exchange(requests):
             yield link.scores(body, self.identity)
         self.identify()
         self._same_as(before)
+
+    def _chunks(self, sample, steps):
+        """The payloads of a sample, those of each time step by themselves."""
+        number = step = 0
+        for x in sample:
+            if x is None:
+                yield None
+                continue
+            step += 1
+            chunks = link.chunks(0, link.events(self._words.pack(self._checked(x[None])[0])), number, step == steps)
+            number += len(chunks)
+            yield from chunks
+
+    @property
+    def _words(self):
+        return WordFormat(self.identity.inputs, self.identity.word_width, self.identity.graded)
 
     def load(self, program, progress=None):
         """Write all memories of ``program``, check them and commit; ``progress`` is told the share done, 0 to 1.
@@ -189,8 +225,9 @@ class Connection:
 
         Parameters
         ----------
-        requests : iterable of lists of bytes
-            payloads that belong together, with any tag; a list is answered by the reply to its last one
+        requests : iterable of iterables of bytes
+            payloads that belong together, with any tag; they are answered by the reply to the last one. Where the next
+            payload is not there yet, None: it is asked for again soon.
 
         Raises `Refusal` at an error reply that is the request's own fault, `SpikeloomError` when the line fails.
         """
@@ -199,10 +236,10 @@ class Connection:
         source, flying = iter(requests), self._flying
         unsent = collections.deque()
         while True:
-            self._fill(source, unsent)
+            more_to_come = self._fill(source, unsent)
             if not flying:
                 return
-            self._await()
+            self._await(wait=not more_to_come)
             if self._disturbed or self._refused is not None:
                 self._recover(unsent)
             while flying and flying[0].body is not None:
@@ -231,16 +268,22 @@ class Connection:
     # The line -------------------------------------------------------------------------------------
 
     def _fill(self, source, unsent):
-        """Send what the board's buffer has room for."""
-        out = []
+        """Send what the board's buffer has room for. Whether a payload was asked for that is not there yet."""
+        out, more_to_come = [], False
         while True:
             if not unsent:
                 payloads = next(source, None) if len(self._flying) < IN_FLIGHT else None
                 if payloads is None:
                     break
-                unsent.append(_Request(payloads))
+                unsent.append(_Request(iter(payloads)))
                 self._flying.append(unsent[0])
             request = unsent[0]
+            if request.sent == len(request.payloads):
+                payload = next(request.source)
+                more_to_come = payload is None
+                if more_to_come:
+                    break
+                request.payloads.append(payload)
             payload = request.payloads[request.sent]
             size = len(payload) + 1
             if self._pending and self._used + size > self.identity.buffer:
@@ -248,24 +291,35 @@ class Connection:
             if request.sent == 0:
                 request.tag = self._new_tag()
             kind, chunk = payload[0] | link.REPLY, payload[2:3] if payload[0] == link.EVENTS else b""
+            if not self._pending:
+                self._heard = time.monotonic()
             self._pending[kind, request.tag, chunk] = request, size
             self._used += size
             out.append(link.encode(bytes([payload[0], request.tag]) + payload[2:]))
             request.sent += 1
-            if request.sent == len(request.payloads):
+            if payload[0] != link.EVENTS:
                 unsent.popleft()
-        self._write(b"".join(out))
+        if out:
+            self._write(b"".join(out))
+        return more_to_come
 
-    def _await(self):
-        """Take in what comes; without an answer in time the line counts as disturbed."""
-        deadline, damaged = time.monotonic() + self.timeout, self._decoder.damaged
+    def _await(self, *, wait):
+        """Take in what comes, and ``wait`` for something to come, or else only for as long as there may be nothing to
+        send. Without an answer in time the line counts as disturbed."""
+        damaged = self._decoder.damaged
         while True:
-            payloads = self._read()
+            payloads = self._read(wait=wait)
             for payload in payloads:
                 self._take(payload)
-            if self._decoder.damaged != damaged or time.monotonic() > deadline:
+            if payloads:
+                self._heard = time.monotonic()
+            overdue = self._pending and time.monotonic() > self._heard + self.timeout
+            if self._decoder.damaged != damaged or overdue:
                 self._disturbed = True
             if payloads or self._disturbed:
+                return
+            if not wait:
+                time.sleep(TICK)
                 return
 
     def _take(self, payload):
@@ -282,7 +336,7 @@ class Connection:
         chunk = body if kind == link.EVENTS | link.REPLY else b""
         request, size = self._pending.pop((kind, tag, chunk), (None, 0))
         self._used -= size
-        if request and kind == request.payloads[-1][0] | link.REPLY:
+        if request and kind != link.EVENTS | link.REPLY:
             request.body = body
             # Replies to its earlier chunks may be missing; this one says that they were taken.
             for key in [key for key, (other, _) in self._pending.items() if other is request]:
@@ -309,7 +363,7 @@ class Connection:
                 if request.tries >= self.tries:
                     self._abandon()
                     raise SpikeloomError(f"{self.line.name}: a request was sent {self.tries} times without an answer")
-        if any(request.payloads[-1][0] == link.FINISH for request in unsent):
+        if any(payload[0] in (link.EVENTS, link.FINISH) for request in unsent for payload in request.payloads[:1]):
             self._same_as(before)
 
     def _forget(self):
@@ -347,10 +401,10 @@ class Connection:
         self._tag = (self._tag + 1) & 0xFF
         return self._tag
 
-    def _read(self):
-        """The payloads that have come; waits a little when there is nothing."""
+    def _read(self, *, wait=True):
+        """The payloads that have come; may ``wait`` a little when there is nothing."""
         try:
-            data = self.line.read(self.line.in_waiting or 1)
+            data = self.line.read(self.line.in_waiting or int(wait))
         except (serial.SerialException, OSError, TypeError) as error:  # a TypeError where it was closed meanwhile
             raise SpikeloomError(f"{self.line.name}: the connection broke: {error}") from None
         self.traffic.received += len(data)

@@ -141,6 +141,16 @@ def _parser():
     sub = board(_monitor, samples=100)
     sub.add_argument("--seconds", type=float, help="stop after so long (default: when interrupted)")
 
+    sub = board(_live)
+    sub.add_argument("events", type=Path, metavar="FILE", help="a recording: .bin, .aedat4 or .npz")
+    sub.add_argument("--recording", type=int, default=0, metavar="N",
+                     help="which one of several in the file (default: %(default)s)")
+    sub.add_argument("--window", type=int, metavar="MICROSECONDS",
+                     help="of a time step (default: as in training, where that was fixed)")
+    sub.add_argument("--speed", type=float, default=1.0, metavar="FACTOR",
+                     help="times real time, or 0: as fast as the line takes it (default: %(default)s)")
+    sub.add_argument("--load", action="store_true", help="load the program's network first")
+
     sub = board(_load)
     sub.add_argument("--check", action="store_true", help="only compare what the board's memories hold")
 
@@ -353,6 +363,20 @@ def _monitor(options):
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, _, now):
         monitor(board, program, inputs, labels, seconds=options.seconds, now=now)
+
+
+def _live(options):
+    """Replay a recording of events to a board in real time, and print its answers as they come.
+
+    A time step's events are sent as soon as its window closes. Whatever line and board do not keep up with waits here,
+    and the answers say how far behind they are; nothing is dropped.
+    """
+    from .boards.live import Recording, live
+    from .program import Program
+    program = Program.load(options.program)
+    recording = Recording.read(options.events, program.network, number=options.recording, window=options.window)
+    with _board(options, program) as (board, _, _):
+        live(board, program, recording, speed=options.speed)
 
 
 def _load(options):

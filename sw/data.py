@@ -115,15 +115,19 @@ def samples(description, split, count=None, data_dir=None):
         ``network.notes["data"]``: {"dataset": name, "encoder": {"kind": kind, **fields}}
     split, count, data_dir : as for `load`
     """
+    name, encoder = described(description)
+    loaded, labels = load(name, split, data_dir, encoder, count)
+    return encoder(torch.from_numpy(loaded)).numpy().astype(np.int64), labels
+
+
+def described(description):
+    """The name of the data set, and the encoder, in a network's ``notes["data"]``."""
     try:
         fields = dict(description["encoder"])
-        encoder = ENCODERS[fields.pop("kind")](**fields)
-        name = description["dataset"]
+        return description["dataset"], ENCODERS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise SpikeloomError("The network does not say how its data was encoded "
                              f"({type(error).__name__}: {error})") from None
-    loaded, labels = load(name, split, data_dir, encoder, count)
-    return encoder(torch.from_numpy(loaded)).numpy().astype(np.int64), labels
 
 
 def _idx(dataset, split, data_dir):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from common import Figures
-from spikeloom import compile, data, model, reference
+from spikeloom import compile, cost, data, model, reference
 from spikeloom.boards import build
 from spikeloom.network import Network
 from spikeloom.quantize import quantize
@@ -93,14 +93,15 @@ def main():
     # Cycles.
     cycles = int(run.finished[-1])
     events = np.stack([(inputs != 0).sum(axis=2), *counts[:-1]], axis=2).reshape(-1, len(network.layers))
-    predicted = compile.predict(program, events)
+    steps = [[cost.Activity(each) for each in step] for step in events]
+    predicted = cost.predict(program, steps)
     figures.add("clock cycles per image", cycles / len(inputs), "cycles")
     figures.add("predicted over simulated cycles, from the events of each time step", predicted / cycles, "ratio",
                 "within 5 %", abs(predicted / cycles - 1) < 0.05)
-    from_means = compile.predict(program, np.tile(program.notes["activity"], (len(events), 1)))
+    from_means = cost.predict(program, [cost.known(network)] * len(steps))
     figures.add("the same, predicted from the mean activity of training alone", from_means / cycles, "ratio",
                 "within 5 %", abs(from_means / cycles - 1) < 0.05)
-    slowest = max(range(len(network.layers)), key=lambda n: compile.step_cycles(program.cores[n], events[:, n].mean()))
+    slowest = max(range(len(network.layers)), key=lambda n: cost.step_cycles(program.cores[n], cost.mean(steps)[n]))
     core = program.cores[slowest]
     efficiency = events[:, slowest].sum() * core.layer.n_out / (core.lanes * cycles)
     figures.add(f"core efficiency at {events[:, slowest].mean():.1f} events per time step, {core.lanes} lanes",

@@ -12,6 +12,9 @@
     inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
     binary); set bits after pooling (the same where nothing is pooled); set bits of what comes to its shortcut,
     before pooling, or null where it has none
+``rows``
+    a list with an entry for each layer: of a convolution, the mean clock cycles that a pass over each row of its map
+    takes in gateware, for each of `spikeloom.cost.PACES`; null of others
 ``config``
     SHA-256 of the training configuration
 ``trained``
@@ -23,13 +26,16 @@ from __future__ import annotations
 import numpy as np
 
 from . import config as configuration
-from . import data, model, reference
+from . import cost, data, model, reference
 from .errors import SpikeloomError
 from .network import INPUT
 from .train import load
 
 #: Activity is measured on so many training samples, of fewer where their inputs would have more values than this.
 ACTIVITY_SAMPLES, ACTIVITY_VALUES = 1000, 2**25
+
+#: ... and the cycles of each row of a convolution on so many of them.
+ROW_SAMPLES = 50
 
 
 def quantize(checkpoint, *, data_dir=None, device=None):
@@ -63,7 +69,9 @@ def quantize(checkpoint, *, data_dir=None, device=None):
     each = network.time_steps * network.input.size
     count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
     inputs, _ = data.samples(notes["data"], "train", count, data_dir)
-    return trained.to_network(notes | activity(network, inputs, device=device))
+    few = inputs[:ROW_SAMPLES]
+    rows = cost.mean(cost.measure(network, few, model.run(network, few, device=device).spikes))
+    return trained.to_network(notes | activity(network, inputs, device=device) | cost.notes(rows))
 
 
 def activity(network, inputs, *, device=None):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import files, reference
-from .compile import estimate_blocks, predict
+from .cost import estimate_blocks, measure, predict
 from .errors import SpikeloomError
 from .network import Network, Silent
 from .program import Program
@@ -180,8 +180,10 @@ class Findings:
         """Clock cycles per sample of a stream: simulated, and predicted for the same events; or None each."""
         samples = len(self.simulation.inputs) if self.simulation else 0
         simulated = self.simulation.cycles / samples if samples and self.simulation.cycles is not None else None
-        predicted = predict(self.program, self.simulation.entering) / samples if samples and self.program else None
-        return simulated, predicted
+        if not samples or not self.program:
+            return simulated, None
+        steps = measure(self.network, self.simulation.inputs, self.simulation.seen.spikes)
+        return simulated, predict(self.program, steps) / samples
 
     @cached_property
     def latency(self):

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, networks
-from spikeloom import compile, reference
+from spikeloom import compile, cost, reference
 from spikeloom.network import (
+    Conv2d,
     Dense,
     GradedSpike,
     InputFormat,
     Network,
+    Pool,
     ShiftLeak,
     Silent,
     Spike,
@@ -204,11 +206,34 @@ def test_a_wrong_weight_memory_is_found(tmp_path):
 def test_predicted_cycles_are_within_five_percent(sizes, density):
     net = network(sizes, WeightFormat("ternary", 2), seed=4)
     x = (np.random.default_rng(0).random((6, 5, sizes[0])) < density).astype(int)
-    entering = [x, *reference.run(net, x).spikes[:-1]]
-    events = np.stack([z.sum(axis=2).ravel() for z in entering], axis=1)
-    program = compile.compile(net, "ulx3s-25f", activity=events.mean(axis=0))
+    steps = cost.measure(net, x, reference.run(net, x).spikes)
+    program = compile.compile(net, "ulx3s-25f", activity=[each.events for each in cost.mean(steps)])
     _, cycles = pysim.run(program, x)
-    assert compile.predict(program, events) == pytest.approx(cycles, rel=0.05)
+    assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+
+
+@pytest.mark.parametrize(("density", "target"), [(0.01, "ulx3s-25f"), (0.05, "icebreaker"), (0.3, "ulx3s-25f")])
+def test_predicted_cycles_of_convolutions_are_within_five_percent(density, target):
+    rng, ternary = np.random.default_rng(1), WeightFormat("ternary", 2)
+
+    def neurons(name, channels):
+        return {"name": name, "threshold": np.full(channels, 4), "bias": np.zeros(channels, int), "v_width": 5,
+                "weight_format": ternary}
+
+    first = Conv2d(**neurons("first", 8), input_shape=(16, 18, 2), weights=rng.integers(-1, 2, (8, 2, 3, 3)), padding=1)
+    second = Conv2d(**neurons("second", 12), input_shape=first.shape, weights=rng.integers(-1, 2, (12, 8, 3, 3)),
+                    pool=Pool("max", 2, 2), padding=1, stride=2)
+    last = Dense(**neurons("last", 10), weights=rng.integers(-1, 2, (10, second.n_out)))
+    net = Network(InputFormat(first.n_in, 1, first.input_shape), (first, second, last), 6)
+    x = (rng.random((4, 6, first.n_in)) < density).astype(int)
+    steps = cost.measure(net, x, reference.run(net, x).spikes)
+    noted = dataclasses.replace(net, notes={"events": [each.events for each in cost.mean(steps)],
+                                            **cost.notes(cost.mean(steps))})
+    program = compile.compile(noted, target)
+    seen, cycles = pysim.run(program, x)
+    assert trace.first_difference(net, reference.run(net, x), seen) is None
+    assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+    assert cost.predict(program, [cost.known(noted)] * len(steps)) == pytest.approx(cycles, rel=0.1)
 
 
 def test_mistakes_are_told_in_one_line():

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from spikeloom import compile
+from spikeloom import compile, cost
 from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
@@ -44,8 +44,9 @@ def test_no_other_placement_is_faster():
     net, target = network((32, 24, 10), [8.0, 5.0]), TARGETS["icebreaker"]
     best = compile.compile(net, "icebreaker").notes["cycles_per_time_step"]
     from spikeloom.program import WordFormat
-    options = [compile.estimates(layer, words, target, events, last=number == 1) for number, (layer, words, events) in
-               enumerate(zip(net.layers, [WordFormat.of_input(net.input), WordFormat(24, 4)], [8.0, 5.0], strict=True))]
+    words = [WordFormat.of_input(net.input), WordFormat(24, 4)]
+    options = [compile.estimates(layer, i_words, target, cost.Activity(events), last=number == 1)
+               for number, (layer, i_words, events) in enumerate(zip(net.layers, words, [8.0, 5.0], strict=True))]
     fitting = [max(a.cycles, b.cycles) for a in options[0] for b in options[1]
                if a.luts + b.luts <= compile.USABLE_LOGIC * target.luts - compile.FIXED_LUTS
                and a.blocks + b.blocks <= target.blocks - 1]
@@ -113,7 +114,7 @@ def test_single_port_memory_is_used_only_where_the_array_is_faster():
     """Against the search without it: never slower, and of block RAM alone where no faster."""
     for sizes in ((256, 64, 10), (300, 100, 100, 10), (400, 32, 10)):
         net, target = network(sizes), TARGETS["icebreaker"]
-        activity = compile.check_activity(net, None)
+        activity = cost.known(net)
         without = compile.compile(net, "icebreaker", placements=compile.choose(
             net, dataclasses.replace(target, single_ports=0), activity))
         chosen = compile.compile(net, "icebreaker")

@@ -59,7 +59,7 @@ class Array(wiring.Component):
         cores = program.cores
         self.cores = [MapCore(core) if core.o_words.shape else LayerCore(core) for core in cores]
         self.readout = Readout(cores[-1], count=program.network.readout == "count",
-                               score_width=program.score_width)
+                               score_width=program.score_width, votes=program.network.votes)
         super().__init__({
             "i": In(stream.Signature(EventWord(program.i_words))),
             "o": Out(stream.Signature(Result(program.score_width, program.network.n_out))),

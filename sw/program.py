@@ -672,9 +672,9 @@ class Program:
     @property
     def score_width(self):
         """Bits of a score, its sign included."""
-        if self.network.readout == "count":
-            return signed_width(0, self.network.time_steps)
-        return self.network.layers[-1].v_width
+        network, last = self.network, self.network.layers[-1]
+        low, high = (0, network.time_steps) if network.readout == "count" else (last.v_min, last.v_max)
+        return signed_width(low * network.votes, high * network.votes)
 
     @property
     def starts_empty(self):
@@ -698,6 +698,7 @@ class Program:
             "input": network.input.content(),
             "time_steps": network.time_steps,
             "readout": network.readout,
+            **({"votes": network.votes} if network.votes > 1 else {}),
             "layers": [{
                 "neurons": core.layer.n_out,
                 "weight_format": dataclasses.asdict(core.layer.weight_format),

@@ -1,0 +1,212 @@
+"""Networks with maps: the gateware equals the reference, every spike and membrane potential, however the array is held
+up."""
+
+import dataclasses
+import math
+import tempfile
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs, map_networks
+from spikeloom import reference
+from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, WeightFormat
+from spikeloom.program import Placement, Program
+from spikeloom.sim import cosim, pysim, trace
+from test_gateware import EXAMPLES_FACTOR, LENIENT
+from test_load import same_shape, simpler
+
+TERNARY = WeightFormat("ternary", 2)
+
+
+def differences(program, x, seen):
+    return trace.first_difference(program.network, reference.run(program.network, x), seen)
+
+
+# Random networks -----------------------------------------------------------------------------------
+
+
+def has_gateware(network):
+    """Whether there is gateware for the pools and sources of ``network``."""
+    bounds = dict(zip(("input", *(layer.name for layer in network.layers)),
+                      (network.input.bounds, *((layer.fire.low, layer.fire.high) for layer in network.layers)),
+                      strict=True))
+    for layer, sources in zip(network.layers, network.sources, strict=True):
+        if layer.shortcut or (layer.pool and isinstance(layer, Dense) and (
+                layer.pool.kind == "max" or sources[0] == "input")):
+            return False
+        for branch, source in zip(layer.branches, sources, strict=True):
+            if branch.pool and branch.pool.kind == "max" and bounds[source][1] > 1:
+                return False
+    return True
+
+
+@st.composite
+def placed(draw, layer):
+    """Any `Placement` of a layer that is not the last."""
+    units = draw(st.sampled_from([1, 2, 4, 8, 16]))
+    channels = units * draw(st.integers(1, -(-layer.shape[2] // units)))
+    if any(branch.weight_format.kind == "binary" and getattr(branch, "groups", 1) > 1 for branch in layer.branches):
+        units = channels = 1  # a weight of another group would have to be zero
+    return Placement(channels * (-(-layer.kernel // layer.stride) if isinstance(layer, Conv2d) else 1), units)
+
+
+@st.composite
+def programs(draw, reloadable=False, max_layers=4):
+    """A small network of maps with any placement."""
+    network = draw(map_networks(max_layers))
+    network = dataclasses.replace(network, layers=tuple(map(simpler, network.layers)))
+    hypothesis.assume(has_gateware(network))
+    placements = [draw(placed(layer)) for layer in network.layers[:-1]]
+    placements.append(Placement(draw(st.integers(1, network.layers[-1].n_out)), 1))
+    return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements, reloadable=reloadable)
+
+
+STALLS = st.sampled_from([0.0, 0.3, 0.7])
+
+
+@hypothesis.settings(LENIENT, max_examples=25 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_amaranth_equals_reference(data):
+    program = data.draw(programs())
+    x = data.draw(inputs(program.network))[:2, :3]
+    stall, seed = data.draw(STALLS), data.draw(st.integers(0, 1000))
+    seen, _ = pysim.run(program, x, stall=stall, seed=seed)
+    assert differences(program, x, seen) is None
+
+
+@hypothesis.settings(LENIENT, max_examples=1 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate])
+@given(st.data())
+def test_verilator_equals_reference_on_random_networks(data):
+    program = data.draw(programs())
+    x = data.draw(inputs(program.network))
+    with tempfile.TemporaryDirectory() as folder:
+        run = cosim.run(program, x, stall=data.draw(STALLS), folder=folder)
+    assert differences(program, x, run.trace) is None
+
+
+@hypothesis.settings(LENIENT, max_examples=4 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_networks_of_a_shape_run_one_after_the_other(data):
+    program = data.draw(programs(reloadable=True, max_layers=3))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    loads = [None, same_shape(program, rng), program]
+    x = data.draw(inputs(program.network))[:2, :2]
+    seen, _ = pysim.run_in_turn(program, [(load, x) for load in loads], stall=data.draw(STALLS))
+    for load, each in zip(loads, seen, strict=True):
+        assert differences(load or program, x, each) is None
+
+
+# Corners -------------------------------------------------------------------------------------------
+
+
+def conv(name, shape, channels, kernel, rng, *, form=TERNARY, threshold=2, bias=0, v_width=5, **fields):
+    weights = rng.choice(form.values, (channels, shape[2] // fields.get("groups", 1), kernel, kernel))
+    return Conv2d(name=name, input_shape=shape, weights=weights, weight_format=form,
+                  threshold=np.full(channels, threshold), bias=np.full(channels, bias), v_width=v_width,
+                  **{"leak": ShiftLeak(2), "reset": "subtract"} | fields)
+
+
+def dense(shape, rng, *, n_out=3, pool=None, v_width=6, **fields):
+    n_in = math.prod(pool.shape(shape) if pool else shape)
+    return Dense("last", rng.choice(TERNARY.values, (n_out, n_in)), TERNARY, np.full(n_out, 3), np.zeros(n_out, int),
+                 v_width, input_shape=shape, pool=pool, **fields)
+
+
+def stacked(shape, *convs, seed=0, width=1, time_steps=3, pool=None, **fields):
+    """A network of convolutions, each given as (channels, kernel, fields of the layer), and a dense layer."""
+    rng, layers, at = np.random.default_rng(seed), [], shape
+    for number, (channels, kernel, options) in enumerate(convs):
+        layers.append(conv(f"conv_{number}", at, channels, kernel, rng, **options))
+        at = layers[-1].shape
+    return Network(InputFormat(math.prod(shape), width, shape), (*layers, dense(at, rng, pool=pool)), time_steps,
+                   **fields)
+
+
+#: A network, and (channels at once, units) of its convolutions.
+CORNERS = {
+    "one position": (stacked((1, 1, 3), (4, 1, {})), [(2, 2)]),
+    "one row": (stacked((1, 7, 2), (3, 3, {"padding": 1}), (2, 1, {})), [(4, 4), (1, 1)]),
+    "one column": (stacked((7, 1, 2), (3, 3, {"padding": 1}), (2, 1, {"stride": 2})), [(2, 1), (2, 2)]),
+    "kernel in padding": (stacked((2, 2, 1), (2, 7, {"padding": 6})), [(2, 2)]),
+    "kernel as large as the map": (stacked((5, 5, 2), (3, 5, {})), [(1, 1)]),
+    "stride over rows and columns": (stacked((7, 8, 2), (2, 1, {"stride": 3}), (3, 2, {"stride": 4, "padding": 1})),
+                                     [(2, 2), (2, 1)]),
+    "more than a word of channels": (stacked((4, 3, 20), (33, 3, {"padding": 1}), (18, 1, {})), [(16, 16), (18, 2)]),
+    "depthwise": (stacked((5, 4, 6), (6, 3, {"groups": 6, "padding": 1}), (12, 3, {"groups": 6})), [(2, 2), (4, 4)]),
+    "groups": (stacked((4, 4, 6), (4, 3, {"groups": 2}), (8, 1, {"groups": 4})), [(4, 2), (8, 4)]),
+    "maximum of a cropped map": (stacked((7, 8, 3), (4, 2, {"pool": Pool("max", 2, 3)}),
+                                         (2, 1, {"pool": Pool("max", 1, 1)})), [(4, 4), (2, 1)]),
+    "sum of a cropped map": (stacked((7, 8, 2), (4, 2, {"pool": Pool("sum", 2, 3)})), [(4, 4)]),
+    "sum before the last": (stacked((5, 7, 2), (4, 3, {"padding": 1}), pool=Pool("sum", 2, 3)), [(4, 1)]),
+    "sum of all": (stacked((4, 3, 2), (5, 3, {"padding": 1}), pool=Pool("sum", 4, 3)), [(2, 1)]),
+    "values of several bits": (stacked((4, 5, 3), (4, 3, {"padding": 1, "form": WeightFormat("int", 4)}), width=3),
+                               [(2, 2)]),
+    "no leak, bias below the threshold": (stacked((4, 4, 2), (3, 3, {"leak": NoLeak(), "bias": 1, "v_width": 3})),
+                                          [(3, 1)]),
+    "always firing": (stacked((3, 4, 1), (2, 3, {"padding": 2, "bias": 2, "threshold": 1}), (2, 3, {"padding": 1})),
+                      [(2, 2), (1, 1)]),
+}
+
+
+def program_of(net, channels, target="ulx3s-25f", last=2, **options):
+    """``net`` with so many (channels at once, units) for each layer but the last."""
+    placements = [Placement(count * (-(-layer.kernel // layer.stride) if isinstance(layer, Conv2d) else 1), units)
+                  for layer, (count, units) in zip(net.layers, channels, strict=False)]
+    return Program(net, target, [*placements, Placement(last, 1)], **options)
+
+
+def frames(net, samples=4, seed=0):
+    """Inputs: silence, the highest values, and what is between."""
+    rng, high = np.random.default_rng(seed), net.input.bounds[1]
+    x = rng.integers(0, high + 1, (samples, net.time_steps, net.input.size))
+    x[2:] *= rng.random(x[2:].shape) < 0.2
+    x[0], x[1] = 0, high
+    return x
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(name):
+    net, channels = CORNERS[name]
+    program, x = program_of(net, channels), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+def test_samples_of_any_length():
+    net, channels = CORNERS["maximum of a cropped map"]
+    program = program_of(net, channels)
+    for steps in (1, 2):
+        x = frames(net)[:, :steps]
+        seen, _ = pysim.run(program, x)
+        assert differences(program, x, seen) is None
+
+
+def test_verilator_equals_reference(tmp_path):
+    net = stacked((6, 7, 3), (20, 3, {"padding": 1}), (6, 3, {"groups": 2, "stride": 2, "pool": Pool("max", 2, 1)}),
+                  pool=Pool("sum", 1, 2))
+    program, x = program_of(net, [(16, 8), (3, 1)], "hx8k", 3), frames(net, 20)
+    expected = reference.run(net, x)
+    for stall in (0.0, 0.4):
+        run = cosim.run(program, x, stall=stall, seed=3, folder=tmp_path)
+        assert trace.first_difference(net, expected, run.trace) is None
+    _, cycles = pysim.run(program, x[:2])
+    run = cosim.run(program, x[:2], folder=tmp_path)
+    assert abs(int(run.finished[-1]) - cycles) <= 4
+
+
+def test_a_wrong_weight_memory_is_found():
+    """One changed weight in the gateware alone must not pass."""
+    net, channels = CORNERS["groups"]
+    weights = net.layers[0].weights.copy()
+    weights[3, 1, 2, 0] = 1 if weights[3, 1, 2, 0] < 1 else -1
+    changed = dataclasses.replace(net, layers=(dataclasses.replace(net.layers[0], weights=weights), *net.layers[1:]))
+    x = frames(net)
+    seen, _ = pysim.run(program_of(changed, channels), x)
+    difference = trace.first_difference(net, reference.run(net, x), seen)
+    assert difference is not None and difference.layer == "conv_0" and difference.neuron % 4 == 3

@@ -481,13 +481,15 @@ def _describe_json(path):
 
 
 def _describe_network(network):
+    from .report import sizes, synapses
     layers = []
     for layer in network.layers:
         form, zero = layer.weight_format, (layer.weights == 0).mean()
-        layers.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {form.width}-bit {form.kind} weights "
-                      f"({zero:.0%} zero), {layer.v_width}-bit membranes, leak {layer.leak.kind}, "
-                      f"reset {layer.reset}, fire {layer.fire.kind}")
-    inputs = f"{network.input.size} inputs of {network.input.width} bit"
+        layers.append(f"  {layer.name}: {' -> '.join(sizes(layer))}, {synapses(layer)}, "
+                      f"{form.width}-bit {form.kind} weights ({zero:.0%} zero), "
+                      f"{layer.v_width}-bit membranes, leak {layer.leak.kind}, reset {layer.reset}, "
+                      f"fire {layer.fire.kind}")
+    inputs = f"{' x '.join(str(n) for n in network.input.shape if n > 1) or 1} inputs of {network.input.width} bit"
     head = (f"{network.digest[:16]}: {inputs}, up to {network.time_steps} time steps, read out by "
             f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights")
     return "\n".join([head, *layers])

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib.metadata
 import json
+import math
 import platform
 import re
 from dataclasses import dataclass, field
@@ -16,15 +17,22 @@ import numpy as np
 from . import files, reference
 from .cost import estimate_blocks, measure, predict
 from .errors import SpikeloomError
-from .network import Network, Silent
+from .network import INPUT, Conv2d, Network, Silent
 from .program import Program
 from .target import find
 
 #: Simulations on these backends show gateware; the others show what their name says.
 GATEWARE = ("amaranth", "verilator", "icarus", "netlist")
 
-#: Samples at a time when the reference runs the whole test set.
-BATCH = 500
+#: Inputs, spikes and membranes that the reference makes at a time; and synaptic operations that it may take for a test
+#: set, a minute or so. Of a larger one only the first samples are run.
+VALUES, WORK = 2**23, 2**37
+
+#: A title names each of so many layers at most.
+MOST_NAMED = 8
+
+#: Rows and columns from which on inputs are drawn as an image.
+SMALLEST_IMAGE = 3
 
 
 # Findings ---------------------------------------------------------------------------------------
@@ -36,6 +44,7 @@ class Simulated:
 
     Attributes
     ----------
+    network : Network
     backend : str
     inputs : int array (samples, time steps, n_in)
     labels : int array (samples,) or None
@@ -47,6 +56,7 @@ class Simulated:
         clock cycles of all samples together, where the backend has a clock
     """
 
+    network: Network
     backend: str
     inputs: np.ndarray
     labels: np.ndarray | None
@@ -78,17 +88,27 @@ class Simulated:
 
     @cached_property
     def entering(self):
-        """Events that entered each layer, int array (time steps of all samples, layers): set bits of magnitudes."""
-        return np.stack([np.bitwise_count(np.abs(z)).sum(axis=2, dtype=np.int64).ravel()
-                         for z in (self.inputs, *self.seen.spikes[:-1])], axis=1)
+        """Events that came from each layer's source, shortcuts left out, int array (time steps of all samples, layers):
+        set bits of magnitudes."""
+        fired = {INPUT: self.inputs} | {layer.name: z for layer, z in zip(self.network.layers, self.seen.spikes,
+                                                                          strict=True)}
+        return np.stack([np.bitwise_count(np.abs(fired[source])).sum(axis=2, dtype=np.int64).ravel()
+                         for source, *_ in self.network.sources], axis=1)
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What the reference made of a whole test set: ``labels`` and ``winners``, int arrays (samples,)."""
+    """What the reference made of the first samples of a test set of so many: ``labels`` and ``winners``, int arrays
+    (samples,)."""
 
     labels: np.ndarray
     winners: np.ndarray
+    available: int
+
+    @property
+    def whole(self):
+        """Whether these are all."""
+        return len(self.labels) == self.available
 
 
 @dataclass(frozen=True)
@@ -104,8 +124,8 @@ class Findings:
     checkpoint : spikeloom.train.State or None
     test : Classified or None
         the reference on the data set's test part
-    shape : (height, width) or None
-        of the images, where each input of the network is a pixel
+    shape : (rows, columns, channels) or None
+        of the images or frames that inputs are
     missing : tuple of str
     certificate : spikeloom.sim.prove.Certificate or None
         what ``spikeloom prove`` showed; its absence is not told
@@ -117,7 +137,7 @@ class Findings:
     build: object = None
     checkpoint: object = None
     test: Classified | None = None
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int, int] | None = None
     missing: tuple[str, ...] = field(default=())
     certificate: object = None
 
@@ -165,11 +185,12 @@ class Findings:
     def accuracies(self):
         """Rows of (what, share right, samples or None, remark), from training to gateware."""
         noted = self.network.notes.get("accuracy", {})
-        whole = len(self.test.labels) if self.test else None
+        whole = self.test.available if self.test else None
         rows = [(name, noted[key], whole, "as measured after training")
                 for name, key in (("float", "float"), ("torch-integer", "torch")) if noted.get(key) is not None]
         if self.test:
-            rows.append(("reference", float((self.test.winners == self.test.labels).mean()), whole, "recomputed here"))
+            rows.append(("reference", float((self.test.winners == self.test.labels).mean()), len(self.test.labels),
+                         "recomputed here" + ("" if self.test.whole else f", on the first of {whole:,}")))
         if self.simulation and self.simulation.labels is not None:
             right = float((self.simulation.seen.winners == self.simulation.labels).mean())
             rows.append((self.simulation.name, right, len(self.simulation.labels), self.simulation.backend))
@@ -274,9 +295,12 @@ def _simulation(path, network, program):
     if program is not None:
         _same(path, "is of program", digest, [program.digest, network.digest])
     try:
-        expected = reference.run(network, inputs)
+        reference.check_inputs(network, inputs)
     except SpikeloomError as error:
         raise SpikeloomError(f"{path}: {error}") from None
+    if not len(inputs):
+        raise SpikeloomError(f"{path}: holds no samples")
+    expected = _expected(network, inputs)
     for what in ("spikes", "membranes"):
         shapes = [[array.shape for array in getattr(run, what)] for run in (expected, seen)]
         if shapes[0] != shapes[1]:
@@ -285,13 +309,30 @@ def _simulation(path, network, program):
         if getattr(seen, what).shape != getattr(expected, what).shape:
             raise SpikeloomError(f"{path}: {what} have shape {getattr(seen, what).shape}, where the network's have "
                                  f"{getattr(expected, what).shape}")
-    if not len(inputs):
-        raise SpikeloomError(f"{path}: holds no samples")
     if labels is not None and labels.shape != seen.winners.shape:
         raise SpikeloomError(f"{path}: has labels of shape {labels.shape} for {len(inputs)} samples")
     if labels is not None and labels.dtype.kind not in "iu":
         raise SpikeloomError(f"{path}: labels must be integers, not {labels.dtype}")
-    return Simulated(backend, inputs, labels, seen, expected, trace.first_difference(network, expected, seen), cycles)
+    difference = trace.first_difference(network, expected, seen)
+    return Simulated(network, backend, inputs, labels, seen, expected, difference, cycles)
+
+
+def _expected(network, inputs):
+    """The reference's `Trace` on ``inputs``, in integers of less bits than it computes with."""
+    runs = []
+    for start in range(0, len(inputs), batch := _batch(network)):
+        run = reference.run(network, inputs[start:start + batch])
+        runs.append(([z.astype(np.int16) for z in run.spikes], [v.astype(np.int32) for v in run.membranes],
+                     run.scores, run.winners))
+    spikes, membranes, scores, winners = zip(*runs, strict=True)
+    return reference.Trace([np.concatenate(each) for each in zip(*spikes, strict=True)],
+                           [np.concatenate(each) for each in zip(*membranes, strict=True)],
+                           np.concatenate(scores), np.concatenate(winners))
+
+
+def _batch(network):
+    """Samples that the reference runs at a time."""
+    return max(1, VALUES // (network.time_steps * (network.input.size + sum(layer.n_out for layer in network.layers))))
 
 
 def _build(folder, network, program):
@@ -324,22 +365,30 @@ def _checkpoint(path, network):
 
 
 def _test(network, data_dir):
-    """The reference on the whole test set."""
+    """The reference on the test set, or on so much of it as `WORK` allows."""
     if "data" not in network.notes:
         raise SpikeloomError("the network does not say which data it was trained on")
+    import torch
+
     from . import data
-    inputs, labels = data.samples(network.notes["data"], "test", None, data_dir)
-    winners = [reference.run(network, inputs[start:start + BATCH]).winners for start in range(0, len(inputs), BATCH)]
-    return Classified(labels, np.concatenate(winners))
+    name, encoder = data.described(network.notes["data"])
+    loaded, labels = data.load(name, "test", data_dir, encoder)
+    work = network.time_steps * sum(branch.weights.size * math.prod(branch.shape[:2])
+                                    for layer in network.layers for branch in layer.branches)
+    count = min(len(labels), max(1, WORK // work))
+    winners = [reference.run(network, encoder(torch.from_numpy(loaded[start:start + batch])).numpy()).winners
+               for batch in [min(count, _batch(network))] for start in range(0, count, batch)]
+    return Classified(labels[:count], np.concatenate(winners)[:count], len(labels))
 
 
 def _shape(network):
-    """The shape of the images that inputs are, or None where they are not."""
-    if "data" not in network.notes:
-        return None
-    from . import data
-    dataset = data.DATASETS.get(network.notes["data"].get("dataset"))
-    return (dataset.height, dataset.width) if dataset and dataset.pixels == network.input.size else None
+    """The shape of the images or frames that inputs are, or None where they are not."""
+    shape = network.input.shape
+    if "data" in network.notes and shape[:2] == (1, 1):
+        from . import data
+        dataset = data.DATASETS.get(network.notes["data"].get("dataset"))
+        shape = dataset.shape if dataset and math.prod(dataset.shape) == network.input.size else shape
+    return shape if min(shape[:2]) >= SMALLEST_IMAGE else None
 
 
 def _same(path, what, found, allowed):
@@ -390,6 +439,7 @@ def _samples(findings):
     if simulation is None:
         return ""
     run = (findings.network, simulation.expected, simulation.seen)
+    maps = any(pictures.is_map(layer.shape) for layer in findings.network.layers)
     parts = []
     for sample in _chosen(simulation):
         winners = int(simulation.expected.winners[sample]), int(simulation.seen.winners[sample])
@@ -398,14 +448,21 @@ def _samples(findings):
         remark = "" if right else ", which is wrong"
         parts.append(f"<h3>Sample {sample}{label}</h3><p>The reference says {winners[0]}, "
                      f"{escape(simulation.name)} says {winners[1]}{remark}.</p>")
+        shape = findings.shape
+        if shape and shape[2] > 1:
+            colors = ": off in blue, on in red" if shape[2] == 2 else ", all channels together"
+            parts.append(_figure(pictures.frames(simulation.inputs, sample, shape, findings.network.input.bounds[1]),
+                                 f"The frames that came in{colors}."))
         parts.append(_figure(
             pictures.rasters(run[0], simulation.inputs, *run[1:], sample, shape=findings.shape, name=simulation.name),
             f"The input, then for each layer what the reference and {simulation.name} did at each time step: "
-            "the two must look the same, and the line above them counts where they are not."))
+            "the two must look the same, and the line above them counts where they are not."
+            + (" Of maps it is how many spikes there were at each position." if maps else "")))
         parts.append(_figure(
             pictures.traces(*run, sample, name=simulation.name),
             f"Membrane potentials as stored after each time step: the dashed line of {simulation.name} must run "
-            "along the wide one of the reference; a triangle marks a spike, whose reset has already been taken off."))
+            "along the wide one of the reference; a triangle marks a spike, whose reset has already been taken off."
+            + (" Neurons of maps are named by row, column and channel." if maps else "")))
     return _section("Samples, spike by spike", *parts)
 
 
@@ -430,9 +487,11 @@ def _accuracy(findings):
             for name, share, samples, remark in findings.accuracies]
     parts = [_table(("", "accuracy", "samples", "right", ""), rows)]
     known, who = findings.test, "The reference on the whole test set"
+    if known is not None and not known.whole:
+        who = f"The reference on the first {len(known.labels):,} of {known.available:,} samples of the test set"
     simulation = findings.simulation
     if known is None and simulation is not None and simulation.labels is not None:
-        known = Classified(simulation.labels, simulation.seen.winners)
+        known = Classified(simulation.labels, simulation.seen.winners, len(simulation.labels))
         who = f"The simulated samples ({simulation.backend})"
     classes = findings.network.n_out
     if known is not None and classes <= 20 and np.isin(known.labels, range(classes)).all():
@@ -460,9 +519,19 @@ def _confusion(known, classes):
 
 def _weights(findings):
     from . import pictures
-    return _section("Weights", _figure(
-        pictures.weights(findings.network),
-        "How each layer's weights are spread over the levels they may take: a bar for each level."))
+    parts = [_figure(pictures.weights(findings.network),
+                     "How each layer's weights are spread over the levels they may take: a bar for each level.")]
+    for layer, (source, *_) in zip(findings.network.layers, findings.network.sources, strict=True):
+        if pictures.has_kernels(layer):
+            depth = layer.weights.shape[1]
+            polarities = source == INPUT and depth == 2
+            names = ["off", "on"] if polarities else [""] if depth == 1 else [f"channel {n}" for n in range(depth)]
+            count, shown = len(layer.weights), min(len(layer.weights), pictures.KERNELS)
+            parts.append(_figure(pictures.kernels(layer, names),
+                                 f"The kernels of {layer.name}, a column for each of "
+                                 + (f"its {count}" if shown == count else f"the first {shown} of its {count}")
+                                 + " channels: what each of them looks for."))
+    return _section("Weights", *parts)
 
 
 def _activity(findings):
@@ -474,6 +543,12 @@ def _activity(findings):
     if any(not isinstance(layer.fire, Silent) for layer in findings.network.layers):
         parts.append(_figure(pictures.rates(findings.network, simulation.seen.spikes),
                              "How often neurons fire: the further to the left, the fewer events the next layer gets."))
+    parts.append(_figure(pictures.over_time(findings.network, simulation.inputs, simulation.seen.spikes),
+                         "How much of each layer fires at each time step: a thin line for a sample, a wide one for the "
+                         f"mean of all {len(simulation.inputs):,}."))
+    if findings.shape or any(pictures.is_map(layer.shape) for layer in findings.network.layers):
+        parts.append(_figure(pictures.maps(findings.network, simulation.inputs, simulation.seen.spikes, findings.shape),
+                             "Where: the share of time steps, in %, in which the channels of a position are active."))
     assumed = findings.program.notes.get("activity") if findings.program else None
     parts.append(_figure(pictures.events(findings.network, simulation.entering, assumed),
                          "Events that entered each layer in a time step, each of which costs it a clock cycle per group"
@@ -524,11 +599,12 @@ def _network(network):
     def span(values):
         low, high = int(values.min()), int(values.max())
         return f"{low}" if low == high else f"{low} to {high}"
-    rows = [(layer.name, f"{layer.n_in} → {layer.n_out}", f"{layer.weight_format.width}-bit {layer.weight_format.kind}",
-             f"{(layer.weights == 0).mean():.0%}", span(layer.threshold) if not isinstance(layer.fire, Silent) else "–",
+    rows = [(layer.name, " → ".join(sizes(layer)), synapses(layer),
+             f"{layer.weight_format.width}-bit {layer.weight_format.kind}", f"{(layer.weights == 0).mean():.0%}",
+             span(layer.threshold) if not isinstance(layer.fire, Silent) else "–",
              span(layer.bias), f"{layer.v_width} bits", _words(layer.leak), layer.reset, _words(layer.fire))
             for layer in network.layers]
-    head = ("layer", "size", "weights", "zero", "threshold", "bias", "membrane", "leak", "reset", "fires")
+    head = ("layer", "size", "synapses", "weights", "zero", "threshold", "bias", "membrane", "leak", "reset", "fires")
     return _section("The network", f"<p>{escape(_summary(network))}.</p>", _table(head, rows))
 
 
@@ -538,14 +614,59 @@ def _words(kind):
     return " ".join([kind.kind, *([" to ".join(map(str, values))] if values else [])])
 
 
+def sizes(layer):
+    """What comes into a layer and what it is: numbers of neurons, or maps, as text."""
+    return [_by(shape) if isinstance(layer, Conv2d) or (layer.pool and shape is layer.input_shape) else f"{size}"
+            for shape, size in ((layer.input_shape, layer.n_in), (layer.shape, layer.n_out))]
+
+
+def synapses(layer):
+    """What is between the two, in a few words."""
+    told = [] if layer.source is None else [f"from {layer.source}"]
+    told.append(_branch(layer))
+    if layer.shortcut:
+        told.append(f"and from {layer.shortcut.source} {_branch(layer.shortcut)}")
+    return ", ".join(told)
+
+
+def _branch(branch):
+    told = []
+    if branch.pool:
+        whole = (branch.pool.rows, branch.pool.columns) == branch.input_shape[:2]
+        told.append(f"{branch.pool.kind} pool " + ("of all positions" if whole else _by((branch.pool.rows,
+                                                                                       branch.pool.columns))))
+    if branch.weights.ndim == 2:
+        return ", ".join([*told, "dense"])
+    k, channels = branch.kernel, branch.pooled_shape[2]
+    depthwise = branch.groups == channels > 1
+    told.append(f"{k}x{k} {'depthwise ' if depthwise else ''}conv")
+    if branch.stride > 1:
+        told.append(f"stride {branch.stride}")
+    if branch.padding != k // 2:
+        told.append(f"padding {branch.padding}")
+    if branch.groups > 1 and not depthwise:
+        told.append(f"{branch.groups} groups")
+    return ", ".join(told)
+
+
+def _by(shape):
+    return "x".join(map(str, shape))
+
+
 def _layout(network):
-    return "-".join(str(size) for size in (network.input.size, *(layer.n_out for layer in network.layers)))
+    entry = _by(network.input.shape) if network.input.shape[:2] != (1, 1) else str(network.input.size)
+    layers = [f"{len(layer.weights)}c{layer.kernel}" if isinstance(layer, Conv2d) else str(layer.n_out)
+              for layer in network.layers]
+    if len(layers) > MOST_NAMED:
+        layers = [f"{len(layers) - 1} layers", layers[-1]]
+    return "-".join([entry, *layers])
 
 
 def _summary(network):
     bits = "binary" if network.input.width == 1 else f"{network.input.width}-bit"
     return (f"{_layout(network)} spiking network, {bits} inputs, up to {network.time_steps} time steps, read out by "
-            f"{'spike count' if network.readout == 'count' else 'membrane potential'}")
+            f"{'spike count' if network.readout == 'count' else 'membrane potential'}"
+            + (f", {network.votes} neurons to a class" if network.votes > 1 else ""))
 
 
 def _origin(findings):

@@ -85,8 +85,8 @@ def test_the_page_is_self_contained_and_says_what_it_shows(folder):
     text = page(folder)
     assert not re.search(r'<script|<link|(src|href)="(?!data:)|url\(|@import', text)
     assert "Equal, bit for bit." in text and "0 of 900 values differ in 6 samples" in text
-    assert text.count("<img") == text.count('src="data:image/svg+xml;base64,') == 3 * 2 + 3
-    assert text.count("<figcaption>") == text.count("<figure>") == 3 * 2 + 3 + 1  # and the confusion matrix
+    assert text.count("<img") == text.count('src="data:image/svg+xml;base64,') == 3 * 2 + 4
+    assert text.count("<figcaption>") == text.count("<figure>") == 3 * 2 + 4 + 1  # and the confusion matrix
     for said in ("1,234 of 5,280", "0.99 (native)", "placement seed 7", "4-bit int", "shift 3", "weights\u00a09"):
         assert said in text
 
@@ -129,7 +129,7 @@ def test_digits_are_shown_as_images_and_tested_whole(tmp_path):
     data = {"dataset": "digits", "encoder": {"kind": "direct", "time_steps": 2, "width": 2}}
     Network(InputFormat(64, 2), (layer(rng, "out", 64, 10),), 2, notes={"data": data}).save(tmp_path / "network.npz")
     findings = report.Findings.gather(tmp_path)
-    assert findings.shape == (8, 8) and findings.missing[-1].startswith("checkpoint.pt")
+    assert findings.shape == (8, 8, 1) and findings.missing[-1].startswith("checkpoint.pt")
     assert dict(findings.rows)["accuracy, reference"].endswith(" of 450 samples")
     assert "The reference on the whole test set" in page(tmp_path)
 

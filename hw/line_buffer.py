@@ -1,6 +1,7 @@
 """The rows under a kernel: written as they come, read column by column as often as there are groups of channels."""
 
-from itertools import pairwise
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -34,7 +35,7 @@ class ColumnTags(data.StructLayout):
     """
 
     def __init__(self, core):
-        super().__init__({"phase": max(1, (core.layer.stride - 1).bit_length()),
+        super().__init__({"phase": max(1, (core.synapses.stride - 1).bit_length()),
                           "first": (core.banks - 1).bit_length(), "start": 1, "ends": 1, "ends_groups": 1})
 
 
@@ -57,7 +58,7 @@ class LineBuffer(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.MapCore
+    core : spikeloom.program.Window
 
     Members
     -------
@@ -75,10 +76,12 @@ class LineBuffer(wiring.Component):
         self.bits = words.parts * words.width
         self.channel_bits = 1 << (self.value_bits - 1).bit_length()
         self.bank_bits = self.channel_bits << (core.seen_channels - 1).bit_length()
+        #: Bits of an entry: one row under the kernel needs no place of its own.
+        self.o_bits = self.bank_bits * (core.banks if core.kernel[0] > 1 else 1)
         super().__init__({
             "i": In(stream.Signature(EventWord(words))),
             "permit": Out(PermitSignature()),
-            "o": Out(stream.Signature(ListEntry(core.banks * self.bank_bits, Shape.cast(ColumnTags(core)).width))),
+            "o": Out(stream.Signature(ListEntry(self.o_bits, Shape.cast(ColumnTags(core)).width))),
         })
 
     def elaborate(self, platform):
@@ -86,16 +89,9 @@ class LineBuffer(wiring.Component):
         core = self.core
         rows, columns = core.kept
         stride, banks = core.stride, core.banks
-        count = core.layer.shape[0]  # rows that go out
+        count = core.synapses.shape[0]  # rows that go out
 
-        # What of the rows that come in each row that goes out needs: so many, of which the first is ``missing`` rows
-        # above the map; and how many no later one needs.
-        tops = [stride[0] * row - core.padding[0] for row in range(count)]
-        released_before = [min(max(top, 0), rows) for top in tops] + [rows]
-        missing = [max(-top, 0) for top in tops]
-        needed = [min(top + core.kernel[0], rows) - max(top, 0) for top in tops]
-        dropped = [after - before for before, after in pairwise(released_before)]
-        awaited = [max(pair) for pair in zip(needed, dropped, strict=True)]
+        missing, needed, dropped, awaited = core.missing, core.needed, core.dropped, core.awaited
 
         # After a reset, banks are cleared before the first row is promised.
         sweep = Signal(range(columns + 1))
@@ -134,9 +130,10 @@ class LineBuffer(wiring.Component):
             window.eq(Cat(_modulo(bank + banks - head, banks) < shown for bank in range(banks))),
         ]
         # Decisions on rows may take a cycle where a row takes several.
-        slow = columns * core.groups >= 4
-        can_follow = level >= looked_up(m, row, [a + b for a, b in zip(dropped, [*awaited[1:], banks], strict=True)])
-        m.d.comb += followed.eq(delayed(m, can_follow, reset_less=False) & ~last_row if slow else 0)
+        slow = columns * core.groups >= 4 and columns > core.tail
+        can_follow = level >= looked_up(m, row, [
+            now + then for now, then in zip(dropped, [*awaited[1:], awaited[0]], strict=True)])
+        m.d.comb += followed.eq(delayed(m, can_follow, reset_less=False) if slow else 0)
 
         tags = Signal(ColumnTags(core))
         end = (phase == stride[1] - 1) | last_column
@@ -215,7 +212,7 @@ class LineBuffer(wiring.Component):
         with m.If(step):
             m.d.sync += [
                 skid.i.valid.eq(beside.valid),
-                skid.i.payload.bits.eq(Cat(seen)),
+                skid.i.payload.bits.eq(Cat(seen) if core.kernel[0] > 1 else reduce(or_, seen)),
                 skid.i.payload.index.eq(beside.tags),
                 skid.i.payload.end.eq(beside.end),
                 skid.i.payload.final.eq(beside.final),
@@ -225,13 +222,12 @@ class LineBuffer(wiring.Component):
     def _promise(self, m, clean, release):
         """Permits: rows that share a place, or have none, need no more than the first of them does."""
         core = self.core
-        kept, merged = core.kept[0], core.merged[0]
-        raw = core.layer.input_shape[0]
+        raw = core.synapses.input_shape[0]
         row = Signal(range(raw))
         takes = Signal()  # this row needs a bank
         free = Signal(range(core.banks + 1), init=core.banks)
         offered = Signal()
-        m.d.comb += takes.eq(looked_up(m, row, [each % merged == 0 and each // merged < kept for each in range(raw)]))
+        m.d.comb += takes.eq(looked_up(m, row, core.opens))
         granted = self.permit.valid & self.permit.ready
         m.d.comb += self.permit.valid.eq(offered)
         m.d.sync += [

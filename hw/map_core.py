@@ -108,6 +108,12 @@ class MapCore(wiring.Component):
         of_row, of_step = Signal(range(row_count)), Signal(range(core.layer.shape[0]))
         first, ends_row = of_row == 0, of_row == row_count - 1
         last = ends_row & (of_step == core.layer.shape[0] - 1)
+        # Of a row's last pass positions may be left when the next time step has begun.
+        ends_passes = entry.end & tags.ends & tags.ends_groups
+        kept_final = Signal(reset_less=True)
+        final = Mux(ends_passes, entry.final, kept_final)
+        with m.If(passes & ends_passes):
+            m.d.sync += kept_final.eq(entry.final)
         wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
         takes = Signal()
         permitted = delayed(m, self.o_permit.valid, reset_less=False) & ~takes & ~delayed(m, takes, reset_less=False)
@@ -149,7 +155,7 @@ class MapCore(wiring.Component):
             visit.ends.eq(tags.ends),
             visit.ends_groups.eq(tags.ends_groups),
             visit.last.eq(last),
-            visit.final.eq(entry.final),
+            visit.final.eq(final),
             neurons.start.eq(synapses.start),
             neurons.last.eq(synapses.last),
             neurons.final.eq(synapses.final),

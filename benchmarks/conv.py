@@ -33,9 +33,9 @@ PICTURE = Path(__file__).parent / "results" / "conv.png"
 LAYERS = (
     ("16 to 32 channels, 3 x 3, 28 x 28", (28, 28, 16), 32, 3, 1, None, 16, 16),
     ("16 to 32 channels, 3 x 3, 28 x 28, half the units", (28, 28, 16), 32, 3, 1, None, 16, 8),
-    ("32 to 32 channels, 5 x 5, 14 x 14", (14, 14, 32), 32, 5, 1, None, 16, 4),
-    ("64 to 64 channels, 3 x 3, 14 x 14, behind a max pool", (28, 28, 64), 64, 3, 1, Pool("max", 2, 2), 32, 8),
-    ("32 to 64 channels, 3 x 3, stride 2, 28 x 28", (28, 28, 32), 64, 3, 2, None, 32, 8),
+    ("32 to 32 channels, 5 x 5, 14 x 14", (14, 14, 32), 32, 5, 1, None, 16, 16),
+    ("64 to 64 channels, 3 x 3, 14 x 14, behind a max pool", (28, 28, 64), 64, 3, 1, Pool("max", 2, 2), 16, 16),
+    ("32 to 64 channels, 3 x 3, stride 2, 28 x 28", (28, 28, 32), 64, 3, 2, None, 16, 16),
 )
 DENSITIES = (0.0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 STEPS, SAMPLES, MEASURED = 4, 4, 2  # the first samples fill the pipeline
@@ -90,8 +90,9 @@ def sweep(figures, axes, name, *layer):
                 at_five >= EFFICIENCY_AIM)
     worst = float(efficiency[busy].min())
     figures.add(f"{name}: the least of it from 5 to 50 %", worst, "", f">= {EFFICIENCY_AIM}", worst >= EFFICIENCY_AIM)
-    figures.add(f"{name}: floor, at no activity", floor, "cycles per position and group", f"<= {FLOOR_AIM:g}",
-                floor <= FLOOR_AIM)
+    aimed = core.units == core.group  # fewer units take longer for a position, whatever comes
+    figures.add(f"{name}: floor, at no activity", floor, "cycles per position and group",
+                f"<= {FLOOR_AIM:g}" if aimed else None, floor <= FLOOR_AIM if aimed else None)
     figures.add(f"{name}: slope, from 5 % on", slope, "cycles per event")
     figures.add(f"{name}: what each event must take", core.layer.kernel / core.layer.stride * core.groups,
                 "cycles: rows that see it, times groups")

@@ -10,7 +10,8 @@ from .event import EventWord
 from .load import Loader, LoadSignature
 from .map_core import MapCore
 from .neuron import UpdateSignature
-from .raster import Raster, RowPermits
+from .pooling import Pooling
+from .raster import Raster
 from .readout import Readout, Result
 
 __all__ = ["Array"]
@@ -124,37 +125,28 @@ class Array(wiring.Component):
         """Lead the input and each core's spikes to all that take them: one that waits makes all wait."""
         takers = {name: [] for name in (INPUT, *(layer.name for layer in self.program.network.layers))}
         for core, sources in zip(self.cores, self.program.network.sources, strict=True):
-            for source in sources:
-                takers[source].append(core)
+            entries = core.entries
+            if core.core.pooling:
+                m.submodules[f"pooling_{core.core.layer.name}"] = pooling = Pooling(core.core)
+                connect(m, pooling.o, core.i)
+                entries = [(pooling.i, pooling.i_permit)]
+            for source, entry in zip(sources, entries, strict=True):
+                takers[source].append(entry)
 
-        inputs = []
-        for core in takers[INPUT]:
-            if not core.core.i_words.shape:
-                inputs.append(core.i)
-                continue
-            raster = Raster(self.program.i_words, core.core.i_words)
-            m.submodules[f"raster_{core.core.layer.name}"] = raster
-            connect(m, raster.o, core.i)
-            connect(m, core.i_permit, raster.permit)
-            inputs.append(raster.i)
-        m.d.comb += self.i.ready.eq(_all(each.ready for each in inputs))
-        for taker in inputs:
-            m.d.comb += [taker.payload.eq(self.i.payload),
-                         taker.valid.eq(self.i.valid & _all(each.ready for each in inputs if each is not taker))]
-
-        for core in self.cores[:-1]:
-            permits = []
-            for taker in takers[core.core.layer.name]:
-                m.d.comb += [taker.i.payload.eq(core.o.payload), taker.i.valid.eq(core.o.valid)]
-                if core.core.o_words.shape and not taker.core.o_words.shape:
-                    rows = RowPermits(core.core.layer.shape[0])
-                    m.submodules[f"rows_{core.core.layer.name}_{taker.core.layer.name}"] = rows
-                    connect(m, taker.i_permit, rows.i)
-                    permits.append(rows.o)
-                else:
-                    permits.append(taker.i_permit)
-            m.d.comb += core.o_permit.valid.eq(_all(permit.valid for permit in permits))
-            m.d.comb += [permit.ready.eq(core.o_permit.ready) for permit in permits]
+        senders = {core.core.layer.name: (core.o, core.o_permit) for core in self.cores[:-1]}
+        words = takers[INPUT][0][0].payload.shape().words
+        if words.shape:
+            m.submodules.raster = raster = Raster(self.program.i_words, words)
+            connect(m, wiring.flipped(self.i), raster.i)
+            senders[INPUT] = raster.o, raster.permit
+        else:
+            ((i, _),) = takers[INPUT]  # whose ready is waited for
+            connect(m, wiring.flipped(self.i), i)
+        for name, (o, o_permit) in senders.items():
+            granted = _all(permit.valid for _, permit in takers[name])
+            m.d.comb += o_permit.valid.eq(granted)
+            for i, permit in takers[name]:
+                m.d.comb += [i.payload.eq(o.payload), i.valid.eq(o.valid), permit.ready.eq(o_permit.ready & granted)]
 
 
 def _all(conditions):

@@ -26,6 +26,10 @@ class MapVisit(data.StructLayout):
         as in `ColumnTags`
     shift : unsigned
         the event counts 2^shift times (graded values; absent from the layout otherwise)
+    shortcut, shortcut_channel : unsigned, with a shortcut
+        whether the event is one of the shortcut's, and counts for the foremost position alone; its channel
+    shortcut_ends, shortcut_ends_groups : unsigned(1), with a shortcut
+        the shortcut's pass ends; it was that of the last group
     end : unsigned(1)
         every sum moves on to the next position's
     retires : unsigned(1)
@@ -38,10 +42,14 @@ class MapVisit(data.StructLayout):
 
     def __init__(self, core):
         bank = (core.banks - 1).bit_length()
+        graded = [words for _, words in core.branches if words.graded]
         fields = {"adds": core.sets, "channel": max(1, (core.seen_channels - 1).bit_length()),
                   "bank": bank, "first": bank, "phase": max(1, (core.layer.stride - 1).bit_length())}
-        if core.i_words.graded:
-            fields["shift"] = max(1, (core.i_words.width - 1).bit_length())
+        if graded:
+            fields["shift"] = max(1, *((words.width - 1).bit_length() for words in graded))
+        if core.shortcut:
+            fields |= {"shortcut": 1, "shortcut_channel": max(1, (core.shortcut.seen_channels - 1).bit_length()),
+                       "shortcut_ends": 1, "shortcut_ends_groups": 1}
         super().__init__({**fields, "end": 1, "retires": 1, "ends": 1, "ends_groups": 1, "last": 1, "final": 1})
 
 
@@ -51,7 +59,8 @@ class MapSynapses(wiring.Component):
     There are ``core.sets`` sets of ``core.group`` accumulators each. Set 0 belongs to the newest position, the last set
     to the one that is complete next. At an ``end`` each set passes its sums on to the next, set 0 begins at zero, and
     where the position ``retires`` the last set's sums go into a shift register, from which ``units`` of them leave per
-    cycle. Sums may wrap on the way, as in `Synapses`.
+    cycle. Sums may wrap on the way, as in `Synapses`. An event of a shortcut is one of the last set alone, with weights
+    from a memory of their own.
 
     Throughput: one visit per cycle, be it an ``end`` or not; two that retire are at least ``core.pace`` cycles apart.
 
@@ -64,6 +73,8 @@ class MapSynapses(wiring.Component):
     visit : In(MapVisit), visit_valid : In(1)
     start, last, final, sums, load
         as in `Synapses`
+    shortcut_load : In(MemoryLoadSignature)
+        likewise, of a shortcut's weights
     """
 
     def __init__(self, core):
@@ -76,6 +87,8 @@ class MapSynapses(wiring.Component):
             "final": Out(1),
             "sums": Out(signed(core.current_width)).array(core.units),
             **({"load": In(MemoryLoadSignature(core.images["weights"]))} if core.reloadable else {}),
+            **({"shortcut_load": In(MemoryLoadSignature(core.images["shortcut"]))}
+               if core.reloadable and core.shortcut else {}),
         })
 
     def elaborate(self, platform):
@@ -89,8 +102,9 @@ class MapSynapses(wiring.Component):
         with m.If(self.visit_valid & visit.end & visit.ends):
             m.d.sync += base.eq(Mux(visit.ends_groups, 0, base + kernel * stride * seen))
         below = Signal(range(core.banks), reset_less=True)  # rows below the kernel's first
-        m.d.sync += below.eq(Mux(visit.bank >= visit.first, visit.bank - visit.first,
-                                 visit.bank - visit.first + core.banks))
+        if core.kernel[0] > 1:
+            m.d.sync += below.eq(Mux(visit.bank >= visit.first, visit.bank - visit.first,
+                                     visit.bank - visit.first + core.banks))
         phase_bits = len(visit.phase)
         offsets = [min((at >> phase_bits) // core.summed[0], kernel - 1) * stride * seen
                    + min(at & (1 << phase_bits) - 1, stride - 1) * seen
@@ -116,14 +130,21 @@ class MapSynapses(wiring.Component):
                        reset_less=False)
 
         # What a reset finds on the way to the accumulators ends there: all of it has a reset.
-        low, high = weight_format.bounds
+        shape, shortcut, adds_shortcut = Shape.cast(range(*_reach(weight_format))), [], C(0, 1)
+        if core.shortcut:
+            adds_shortcut = delayed(m, visit.shortcut & self.visit_valid, 5 + core.memory_registers, reset_less=False)
+            shape = Shape.cast(range(*_reach(weight_format, core.layer.shortcut.weight_format)))
+            shortcut = self._shortcut(m)
         operands = []
         for lane in range(core.lanes):
-            weight = Signal(Shape.cast(range(low, high + 1)), name=f"weight_{lane}")
+            weight = Signal(shape, name=f"weight_{lane}")
             code = codes.word_select(lane, weight_format.width)
             m.d.sync += weight.eq(Mux(adds[lane // core.group], decoded(weight_format, code), 0))
+            if shortcut and lane >= core.lanes - core.group:
+                with m.If(adds_shortcut):
+                    m.d.sync += weight.eq(shortcut[lane + core.group - core.lanes])
             operands.append(weight)
-        if core.i_words.graded:
+        if "shift" in dict(visit.shape()):
             shift = delayed(m, visit.shift, 6 + core.memory_registers)
             tags = delayed(m, tags, reset_less=False)
             for lane, weight in enumerate(operands):
@@ -146,3 +167,24 @@ class MapSynapses(wiring.Component):
             m.d.sync += register.eq(Mux(retires, accumulator, following))
         m.d.comb += [self.sums[unit].eq(sums[unit]) for unit in range(core.units)]
         return m
+
+    def _shortcut(self, m):
+        """The shortcut's weights, one for each channel of the group, beside those of the same visit."""
+        core, visit = self.core, self.visit
+        image, weight_format = core.images["shortcut"], core.layer.shortcut.weight_format
+        base = Signal(range(image.rows))
+        with m.If(self.visit_valid & visit.shortcut_ends):
+            m.d.sync += base.eq(Mux(visit.shortcut_ends_groups, 0, base + core.shortcut.seen_channels))
+        row = Signal(range(image.rows), reset_less=True)
+        m.d.sync += row.eq(delayed(m, base + visit.shortcut_channel, 3)[:len(row)])
+        load = self.shortcut_load if core.reloadable else None
+        codes = delayed(m, image_memory(m, "shortcut", image, row, load), core.memory_registers)
+        if load is not None:
+            answer(m, load, codes)
+        return [decoded(weight_format, codes.word_select(channel, weight_format.width))
+                for channel in range(core.group)]
+
+
+def _reach(*formats):
+    """The arguments of a range that holds all weights of ``formats``."""
+    return min(each.bounds[0] for each in formats), max(each.bounds[1] for each in formats) + 1

@@ -8,6 +8,7 @@ from .event import EventWord, PermitSignature
 from .event_list import EventList
 from .load import CoreLoadSignature
 from .neuron import NeuronUpdate, UpdateSignature
+from .raster import RowPermits
 from .scanner import Scanner
 from .skid import Skid
 from .storage import delayed, looked_up
@@ -35,7 +36,7 @@ class LayerCore(wiring.Component):
     -------
     i : In(stream of EventWord(core.i_words))
     i_permit : Out(PermitSignature())
-        for a producer that cannot be stopped within a time step
+        for a producer that cannot be stopped within a time step; of a map's words, for one row each
     o : Out(stream of EventWord(core.o_words))
         words with a spike, and the last word of each time step; ``ready`` is not waited for
     o_permit : In(PermitSignature())
@@ -62,6 +63,11 @@ class LayerCore(wiring.Component):
             **({"load": In(CoreLoadSignature(core))} if core.reloadable else {}),
         })
 
+    @property
+    def entries(self):
+        """Where its words come in, and its permits."""
+        return [(self.i, self.i_permit)]
+
     def elaborate(self, platform):
         m = Module()
         core, words = self.core, self.core.i_words
@@ -71,7 +77,12 @@ class LayerCore(wiring.Component):
         m.submodules.synapses = synapses = Synapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
         connect(m, wiring.flipped(self.i), event_list.i)
-        connect(m, wiring.flipped(self.i_permit), event_list.permit)
+        if words.shape:
+            m.submodules.row_permits = row_permits = RowPermits(words.map[0])
+            connect(m, event_list.permit, row_permits.i)
+            connect(m, row_permits.o, wiring.flipped(self.i_permit))
+        else:
+            connect(m, wiring.flipped(self.i_permit), event_list.permit)
         connect(m, event_list.o, scanner.i)
         connect(m, scanner.o, skid.i)
 
@@ -145,7 +156,8 @@ class LayerCore(wiring.Component):
         """Two cycles later, the input that an event of a map is, and a cycle later whether it is one at all: a pool may
         leave out the map's last rows and columns."""
         layer, words = self.core.layer, self.core.i_words
-        high, wide = (layer.pool.rows, layer.pool.columns) if layer.pool else (1, 1)
+        summed = layer.pool if layer.pool and layer.pool.kind == "sum" else None  # a maximum comes as it is
+        high, wide = (summed.rows, summed.columns) if summed else (1, 1)
         rows, columns, channels = layer.pooled_shape if layer.pool else words.map
         part_width, column_width, _ = words.fields
         part, column, row = (index[:part_width], index[part_width:part_width + column_width],

@@ -87,7 +87,7 @@ class LineBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         core = self.core
-        rows, columns = core.kept
+        _, columns = core.kept
         stride, banks = core.stride, core.banks
         count = core.synapses.shape[0]  # rows that go out
 

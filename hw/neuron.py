@@ -10,6 +10,9 @@ from .storage import delayed, storage
 
 __all__ = ["MapPlace", "NeuronUpdate", "UpdateSignature"]
 
+#: Memories of a core that its synapses have.
+WEIGHTS = ("weights", "shortcut")
+
 
 class UpdateSignature(wiring.Signature):
     """What became of ``core.units`` neurons in a time step.
@@ -117,7 +120,7 @@ class NeuronUpdate(wiring.Component):
 
     def __init__(self, core):
         self.core = core
-        self.loaded = [name for name in core.images if name != "weights"] if core.reloadable else []
+        self.loaded = [name for name in core.images if name not in WEIGHTS] if core.reloadable else []
         super().__init__({
             "start": In(1),
             "last": In(1),

@@ -88,37 +88,40 @@ class ScanStage(wiring.Component):
 class Scanner(wiring.Component):
     """Turns list entries into single spikes: bit b of word i becomes index i·2^position_width + b.
 
-    A chain of `ScanStage`, each splitting into at most four. One spike per cycle, whatever the silence between
-    them within a word; a replay's ``end`` takes one cycle too, unless it ``marks`` the last spike of its entry.
+    A chain of `ScanStage`, each splitting into at most four. One spike (or so many bits as it splits ``to``) per cycle,
+    whatever the silence between them within a word; a replay's ``end`` takes one cycle too, unless it ``marks`` the
+    last spike of its entry.
 
     Parameters
     ----------
     width, index_width : int
         bits of an entry, and of its index
+    to : int
+        bits of what comes out, a power of two
     marks : bool
         as in `ScanStage`
 
     Members
     -------
     i : In(stream of ListEntry)
-    o : Out(stream of ListEntry with one bit)
+    o : Out(stream of ListEntry with ``to`` bits)
         ``index`` has the position within the word as its low bits
     """
 
-    def __init__(self, width, index_width, *, marks=False):
-        self.width, self.index_width, self.marks = width, index_width, marks
-        #: Low bits of the outgoing index that say which bit of the word it was.
-        self.position_width = (width - 1).bit_length()
+    def __init__(self, width, index_width, *, to=1, marks=False):
+        self.width, self.index_width, self.to, self.marks = width, index_width, to, marks
+        #: Low bits of the outgoing index that say which bit of the word (or how many times ``to`` bits) it was.
+        self.position_width = (-(-width // to) - 1).bit_length()
         super().__init__({
             "i": In(stream.Signature(ListEntry(width, index_width))),
-            "o": Out(stream.Signature(ListEntry(1, index_width + self.position_width))),
+            "o": Out(stream.Signature(ListEntry(to, index_width + self.position_width))),
         })
 
     def elaborate(self, platform):
         m = Module()
         source, width, index_width = wiring.flipped(self.i), self.width, self.index_width
-        while width > 1:
-            chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
+        while width > self.to:
+            chunk_width = max(self.to, (1 << (width - 1).bit_length()) // 4)
             stage = ScanStage(-(-width // chunk_width), chunk_width, index_width, marks=self.marks)
             m.submodules[f"stage_{width}"] = stage
             m.d.comb += [

@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,11 +22,14 @@ from .network import (
     InputFormat,
     Network,
     ShiftLeak,
+    Shortcut,
     Silent,
     TableLeak,
+    WeightFormat,
     signed_width,
 )
 from .target import find
+from .waiting import rows_waiting
 
 KIND = "program"
 VERSION = 2
@@ -79,6 +83,11 @@ class WordFormat:
         return tuple((count - 1).bit_length() for count in (self.parts, columns, rows))
 
     @property
+    def bounds(self):
+        """Smallest and largest value."""
+        return 0, 2**self.width - 1 if self.graded else 1
+
+    @property
     def most(self):
         """Words of one time step when every neuron spikes."""
         return self.map[0] * self.map[1] * self.parts
@@ -93,6 +102,11 @@ class WordFormat:
     @property
     def index_width(self):
         return max(1, (self.count - 1).bit_length())
+
+    def queue(self, rows):
+        """Entries and bits of a memory for so many rows of words, their ends included. It knows no number of a row."""
+        part, column, _ = self.fields
+        return rows * (self.map[1] * self.parts + 1), self.width + part + column + 3
 
     def pack(self, z):
         """Words (..., count) that hold the values ``z`` (..., size)."""
@@ -250,12 +264,8 @@ class Core:
                                  "program must be reloadable")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
-        if self.layer.pool and self.layer.pool.kind == "max" and isinstance(self.layer, Dense):
-            raise SpikeloomError(f"Layer {self.layer.name}: a dense layer's pool of kind max runs in the reference, "
-                                 "not yet in gateware")
-        if self.layer.pool and not self.i_words.shape:
-            raise SpikeloomError(f"Layer {self.layer.name}: a dense layer that pools the network's input runs in the "
-                                 "reference, not yet in gateware")
+        if self.pooling:
+            self.pooling.check(f"Layer {self.layer.name}")
 
     # Sizes ------------------------------------------------------------------------------------
 
@@ -273,6 +283,18 @@ class Core:
     def groups(self):
         """Groups of channels, each of which replays the events."""
         return -(-self.layer.shape[2] // self.group)
+
+    @cached_property
+    def pooling(self):
+        """The `Branch` of a dense layer whose pool is of kind max, which happens before the events are kept; or None.
+        ``i_words`` are those behind it."""
+        layer, words = self.layer, self.i_words
+        if not (isinstance(layer, Dense) and layer.pool and layer.pool.kind == "max"):
+            return None
+        channels = layer.input_shape[2]
+        identity = Shortcut(INPUT, layer.input_shape, np.ones((channels, 1, 1, 1), np.int64),
+                            WeightFormat("ternary", 2), groups=channels, pool=layer.pool)
+        return Branch(identity, WordFormat(layer.n_in, words.width, words.graded, layer.input_shape), 1, channels)
 
     @property
     def positions(self):
@@ -316,6 +338,7 @@ class Core:
         memories = {
             "events": (2 << (words.most - 1).bit_length(), words.width + words.index_width),
             "membranes": (self.update_count, self.units * layer.v_width),
+            **(self.pooling.row_memories() if self.pooling else {}),
         }
         for name, (rows, bits) in self.image_shapes.items():
             shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
@@ -335,15 +358,20 @@ class Core:
     # Widths (bits) ------------------------------------------------------------------------------
 
     @property
-    def z_bounds(self):
-        return (0, 2**self.i_words.width - 1) if self.i_words.graded else (0, 1)
+    def branches(self):
+        """The synapses of each branch of the layer, and the words that come to them."""
+        return ((self.layer, self.i_words),)
 
     @cached_property
     def _current_bounds(self):
+        lows, highs = zip(*(self._branch_bounds(*branch) for branch in self.branches), strict=True)
+        return sum(lows), sum(highs)
+
+    def _branch_bounds(self, synapses, words):
         if not self.reloadable:
-            return self.layer.current_bounds(*self.z_bounds)
-        low, high = self.layer.weight_format.bounds
-        reach = self.layer.weights[0].size * self.layer.pooled_bounds(*self.z_bounds)[1]
+            return synapses.current_bounds(*words.bounds)
+        low, high = synapses.weight_format.bounds
+        reach = synapses.weights[0].size * synapses.pooled_bounds(*words.bounds)[1]
         return low * reach, high * reach
 
     @cached_property
@@ -404,16 +432,17 @@ class Core:
     @cached_property
     def weights(self):
         """Weight codes (uint8), shape (groups · n_in, lanes): a row for each group and input."""
-        codes = self._padded(self.layer.weight_format.encode(self.layer.weights))
+        codes = _padded(self.layer.weight_format.encode(self.layer.weights), self.groups * self.group)
         return codes.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1).reshape(-1, self.lanes)
 
     @cached_property
     def images(self):
-        """The `Image` of each memory: ``weights``; ``parameters``, those that each neuron has of its own; ``shared``,
-        those in registers; and ``leak``, as far as the core has them."""
+        """The `Image` of each memory: ``weights``; ``shortcut``, its weights; ``parameters``, those that each neuron
+        has of its own; ``shared``, those in registers; and ``leak``, as far as the core has them."""
         layer = self.layer
         columns = {
             "weights": [(self.weights, layer.weight_format.width)],
+            **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
             "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
@@ -440,76 +469,61 @@ class Core:
 
     def in_words(self, values):
         """``values`` (channels,) in the order of updates: shape (channel_updates, units)."""
-        return self._padded(values).reshape(self.channel_updates, self.units)
-
-    def _padded(self, values):
-        """``values`` (channels, ...) filled up to whole groups with copies of the first channel's."""
-        missing = self.groups * self.group - len(values)
-        return np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
+        return _padded(values, self.groups * self.group).reshape(self.channel_updates, self.units)
 
 
-@dataclass(frozen=True, eq=False)
-class MapCore(Core):
-    """One convolution on one core of the array.
+def _padded(values, channels):
+    """``values`` (channels, ...) filled up to so many ``channels`` with copies of the first one's."""
+    return np.concatenate([values, np.repeat(values[:1], channels - len(values), axis=0)])
 
-    The columns of a map pass by one after the other; each event in the rows under the kernel goes into the sums of all
-    ``sets`` positions along the row that can still get something from its column, for a ``group`` of channels at each.
-    A pool of kind "max" happens before the events are kept. One of kind "sum" is part of the kernel: its events are
-    kept as they are, and the weights of a position are used for each of its block.
+
+class Window:
+    """How a core looks at a map: the geometry of a convolution, along (rows, columns), and the order of its weights.
+
+    Attributes
+    ----------
+    synapses : Conv2d or Shortcut
+    i_words : WordFormat
+        of the map
+    groups, group : int
+        passes over the columns of the map for each row that goes out, and channels that a pass is for
     """
 
-    def __post_init__(self):
-        layer = self.layer
-        super().__post_init__()
-        if not self.i_words.shape:
-            raise SpikeloomError(f"Layer {layer.name}: a convolution of a dense layer's spikes runs in the reference, "
-                                 "not in gateware")
-        if layer.shortcut:
-            raise SpikeloomError(f"Layer {layer.name}: shortcuts run in the reference, not yet in gateware")
-        if self.merged != (1, 1) and self.i_words.graded:
-            raise SpikeloomError(f"Layer {layer.name}: a pool of kind max of values of several bits runs in the "
-                                 "reference, not in gateware")
-        per_group = layer.shape[2] // layer.groups
-        if layer.weight_format.kind == "binary" and layer.groups > 1 and per_group % self.group:
-            raise SpikeloomError(f"Layer {layer.name}: with binary weights, which have no zero, the {self.group} "
-                                 f"channels that accumulate at once must divide the {per_group} of a group of the "
-                                 "convolution")
-
-    # Geometry, along (rows, columns) --------------------------------------------------------------
+    # Geometry -------------------------------------------------------------------------------------
 
     @property
     def merged(self):
         """Rows and columns of a block that becomes one position before it is kept."""
-        pool = self.layer.pool
+        pool = self.synapses.pool
         return (pool.rows, pool.columns) if pool and pool.kind == "max" else (1, 1)
 
     @property
     def summed(self):
         """Rows and columns that share their weights."""
-        pool = self.layer.pool
+        pool = self.synapses.pool
         return (pool.rows, pool.columns) if pool and pool.kind == "sum" else (1, 1)
 
     @property
     def kernel(self):
         """Of what is kept: the rows and columns that a position sees."""
-        return tuple(self.layer.kernel * summed for summed in self.summed)
+        return tuple(self.synapses.kernel * summed for summed in self.summed)
 
     @property
     def stride(self):
         """Of what is kept: rows and columns from a position to the next."""
-        return tuple(self.layer.stride * summed for summed in self.summed)
+        return tuple(self.synapses.stride * summed for summed in self.summed)
 
     @property
     def padding(self):
         """Of what is kept: rows and columns of zeros before the first."""
-        return tuple(self.layer.padding * summed for summed in self.summed)
+        return tuple(self.synapses.padding * summed for summed in self.summed)
 
     @property
     def kept(self):
         """Rows and columns that any position sees."""
         return tuple(min(size * summed, stride * (count - 1) + kernel - padding)
                      for size, summed, stride, count, kernel, padding
-                     in zip(self.layer.pooled_shape, self.summed, self.stride, self.layer.shape, self.kernel,
+                     in zip(self.synapses.pooled_shape, self.summed, self.stride, self.synapses.shape, self.kernel,
                             self.padding, strict=False))
 
     @property
@@ -525,7 +539,7 @@ class MapCore(Core):
     def tail(self):
         """Positions that have got nothing yet of the columns behind the last one, when that has passed."""
         done = (self.padding[1] + self.kept[1] - 1) // self.stride[1] - self.sets + 2  # positions that have all
-        return max(0, self.layer.shape[1] - done)
+        return max(0, self.synapses.shape[1] - done)
 
     @property
     def early(self):
@@ -537,6 +551,160 @@ class MapCore(Core):
         """Positions that a pass must be done with before the next can use their sums: the others go on meanwhile."""
         place = self.sets - self.tail  # the set that the last of them is in
         return max(0, self.early + 1 - place) if self.tail else 0
+
+    # Rows that go out -----------------------------------------------------------------------------
+
+    @property
+    def missing(self):
+        """For each row that goes out: rows under the kernel that are above the map."""
+        return [max(-top, 0) for top in self._tops]
+
+    @property
+    def needed(self):
+        """For each: rows of the map under the kernel."""
+        return [min(top + self.kernel[0], self.kept[0]) - max(top, 0) for top in self._tops]
+
+    @property
+    def dropped(self):
+        """For each: rows that no later one needs."""
+        return [after - before for before, after in pairwise([*self._released, self.kept[0]])]
+
+    @property
+    def awaited(self):
+        """For each: rows that have to be there, counted from the first that is kept."""
+        return [max(pair) for pair in zip(self.needed, self.dropped, strict=True)]
+
+    @property
+    def _tops(self):
+        return [self.stride[0] * row - self.padding[0] for row in range(self.synapses.shape[0])]
+
+    @property
+    def _released(self):
+        """Rows that none from each one on needs."""
+        return [min(max(top, 0), self.kept[0]) for top in self._tops]
+
+    def arrives_with(self, rows):
+        """Rows of the source's map that have to come for so many to be kept, of one time step."""
+        return self.synapses.input_shape[0] if rows == self.kept[0] else rows * self.merged[0]
+
+    @property
+    def opens(self):
+        """For each row of the source's map: whether it needs a place of its own."""
+        return [row % self.merged[0] == 0 and row // self.merged[0] < self.kept[0]
+                for row in range(self.synapses.input_shape[0])]
+
+    # Weights --------------------------------------------------------------------------------------
+
+    @property
+    def seen(self):
+        """For each group, the first channel of the input that it sees."""
+        synapses = self.synapses
+        per_group, count = synapses.weights.shape[1], synapses.shape[2] // synapses.groups
+        return [min(group * self.group // count * per_group, synapses.pooled_shape[2] - self.seen_channels)
+                for group in range(self.groups)]
+
+    @property
+    def seen_channels(self):
+        """Neighbouring channels of the input that a group sees."""
+        synapses = self.synapses
+        count = synapses.shape[2] // synapses.groups
+        spans = [(min((group + 1) * self.group, synapses.shape[2]) - 1) // count - group * self.group // count + 1
+                 for group in range(self.groups)]
+        return max(spans) * synapses.weights.shape[1]
+
+    @property
+    def weight_rows(self):
+        """(groups, rows of the kernel, columns of a stride, channels seen): what the rows of the weight memory are
+        for, the last varying fastest."""
+        kernel = self.synapses.kernel
+        return self.groups, kernel, min(self.synapses.stride, kernel), self.seen_channels
+
+    @cached_property
+    def weights(self):
+        """Weight codes (uint8), shape (rows, lanes); lane set·group + channel. A row is for each of `weight_rows`."""
+        synapses, (groups, kernel, stride, seen) = self.synapses, self.weight_rows
+        out, per_group = synapses.weights.shape[:2]
+        spread = np.zeros((out, synapses.pooled_shape[2], kernel, self.sets * stride), np.int64)
+        for channel in range(out):
+            first = channel * synapses.groups // out * per_group
+            spread[channel, first:first + per_group, :, :kernel] = synapses.weights[channel]
+        codes = _padded(synapses.weight_format.encode(spread), groups * self.group)
+        codes = codes.reshape(groups, self.group, *spread.shape[1:])
+        codes = np.stack([codes[group, :, first:first + seen] for group, first in enumerate(self.seen)])
+        codes = codes.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
+        return codes.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.sets * self.group)
+
+    # Memories -------------------------------------------------------------------------------------
+
+    def row_memories(self, name=""):
+        """Of the rows that are kept, as in `Core.memories`."""
+        shape = self.kept[1], self.i_words.width * self.i_words.parts
+        return {f"{name}row_{bank}": shape for bank in range(self.banks)}
+
+    def check(self, what):
+        """Refuse what has no gateware."""
+        if not self.i_words.shape:
+            raise SpikeloomError(f"{what}: a convolution of a dense layer's spikes runs in the reference, "
+                                 "not in gateware")
+        if self.merged != (1, 1) and self.i_words.graded:
+            raise SpikeloomError(f"{what}: a pool of kind max of values of several bits runs in the reference, "
+                                 "not in gateware")
+        synapses = self.synapses
+        per_group = synapses.shape[2] // synapses.groups
+        if synapses.weight_format.kind == "binary" and synapses.groups > 1 and per_group % self.group:
+            raise SpikeloomError(f"{what}: with binary weights, which have no zero, the {self.group} channels that "
+                                 f"accumulate at once must divide the {per_group} of a group of the convolution")
+
+
+@dataclass(frozen=True, eq=False)
+class Branch(Window):
+    """A `Window` beside that of a core's own convolution, or before a dense layer; fields as there."""
+
+    synapses: Shortcut
+    i_words: WordFormat
+    groups: int
+    group: int
+
+
+@dataclass(frozen=True, eq=False)
+class MapCore(Window, Core):
+    """One convolution on one core of the array.
+
+    The columns of a map pass by one after the other; each event in the rows under the kernel goes into the sums of all
+    ``sets`` positions along the row that can still get something from its column, for a ``group`` of channels at each.
+    A pool of kind "max" happens before the events are kept. One of kind "sum" is part of the kernel: its events are
+    kept as they are, and the weights of a position are used for each of its block.
+    """
+
+    #: Words of the shortcut's source, where there is a shortcut.
+    shortcut_words: WordFormat | None = None
+    #: For each branch, rows of its source that can wait in a queue before they are kept.
+    waiting: tuple[int, ...] = (0, 0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check(f"Layer {self.layer.name}")
+        if self.shortcut:
+            self.shortcut.check(f"Layer {self.layer.name}, shortcut")
+
+    @property
+    def synapses(self):
+        return self.layer
+
+    @cached_property
+    def shortcut(self):
+        """The `Branch` of the layer's shortcut, or None."""
+        layer = self.layer
+        return layer.shortcut and Branch(layer.shortcut, self.shortcut_words, self.groups, self.group)
+
+    @property
+    def windows(self):
+        """Of each branch."""
+        return (self, self.shortcut) if self.shortcut else (self,)
+
+    @property
+    def branches(self):
+        return tuple((window.synapses, window.i_words) for window in self.windows)
 
     @property
     def o_words(self):
@@ -554,52 +722,18 @@ class MapCore(Core):
     def memories(self):
         memories = super().memories
         del memories["events"]
-        width = self.i_words.width * self.i_words.parts
-        return {f"row_{bank}": (self.kept[1], width) for bank in range(self.banks)} | memories
-
-    # Weights --------------------------------------------------------------------------------------
-
-    @property
-    def seen(self):
-        """For each group, the first channel of the input that it sees."""
-        layer = self.layer
-        per_group, count = layer.weights.shape[1], layer.shape[2] // layer.groups
-        return [min(group * self.group // count * per_group, layer.pooled_shape[2] - self.seen_channels)
-                for group in range(self.groups)]
-
-    @property
-    def seen_channels(self):
-        """Neighbouring channels of the input that a group sees."""
-        layer = self.layer
-        count = layer.shape[2] // layer.groups
-        spans = [(min((group + 1) * self.group, layer.shape[2]) - 1) // count - group * self.group // count + 1
-                 for group in range(self.groups)]
-        return max(spans) * layer.weights.shape[1]
-
-    @property
-    def weight_rows(self):
-        """(groups, rows of the kernel, columns of a stride, channels seen): what the rows of the weight memory are
-        for, the last varying fastest."""
-        return self.groups, self.layer.kernel, self.layer.stride, self.seen_channels
-
-    @cached_property
-    def weights(self):
-        """Weight codes (uint8), shape (rows, lanes); lane set·group + channel. A row is for each of `weight_rows`."""
-        layer, (groups, kernel, stride, seen) = self.layer, self.weight_rows
-        out, per_group = layer.weights.shape[:2]
-        spread = np.zeros((out, layer.pooled_shape[2], kernel, self.sets * stride), np.int64)
-        for channel in range(out):
-            first = channel * layer.groups // out * per_group
-            spread[channel, first:first + per_group, :, :kernel] = layer.weights[channel]
-        codes = self._padded(layer.weight_format.encode(spread)).reshape(groups, self.group, *spread.shape[1:])
-        codes = np.stack([codes[group, :, first:first + seen] for group, first in enumerate(self.seen)])
-        codes = codes.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
-        return codes.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.lanes)
+        for name, window, waiting in zip(("", "shortcut_"), self.windows, self.waiting, strict=False):
+            memories |= window.row_memories(name)
+            if waiting:
+                memories[f"{name}queue"] = window.i_words.queue(waiting)
+        return memories
 
     @cached_property
     def image_shapes(self):
-        return super().image_shapes | {
-            "weights": (math.prod(self.weight_rows), self.lanes * self.layer.weight_format.width)}
+        names = dict(zip(("weights", "shortcut"), self.windows, strict=False))
+        return {name: (math.prod(window.weight_rows), window.sets * self.group * window.synapses.weight_format.width)
+                for name, window in names.items()} | {
+            name: shape for name, shape in super().image_shapes.items() if name != "weights"}
 
 
 @dataclass(frozen=True)
@@ -651,18 +785,40 @@ class Program:
     @cached_property
     def cores(self):
         """A core for each layer, in order: a `Core` for a dense one, a `MapCore` for a convolution."""
-        target, cores = find(self.target), {}
-        for layer, placement, (source, *_) in zip(self.network.layers, self.placements, self.network.sources,
-                                                  strict=True):
-            on_map = isinstance(layer, Conv2d)
-            if source != INPUT:
-                words = cores[source].o_words
+        network, target, cores = self.network, find(self.target), {}
+
+        def words_of(source):
+            return cores[source].o_words if source in cores else WordFormat.of_input_map(network.input)
+
+        waiting = self._waiting
+        for layer, placement, sources in zip(network.layers, self.placements, network.sources, strict=True):
+            words = words_of(sources[0])
+            how = placement.lanes, placement.units, target.memory_registers, placement.memory, self.reloadable
+            if isinstance(layer, Conv2d):
+                shortcut_words = words_of(sources[1]) if layer.shortcut else None
+                core = MapCore(layer, words, *how, shortcut_words, waiting[layer.name])
+            elif layer.pool and layer.pool.kind == "max":
+                pooled = layer.pooled_shape
+                core = Core(layer, WordFormat(math.prod(pooled), words.width, words.graded, pooled), *how)
             else:
-                words = WordFormat.of_input_map(self.network.input) if on_map else self.i_words
-            cores[layer.name] = (MapCore if on_map else Core)(
-                layer, words, placement.lanes, placement.units, target.memory_registers, placement.memory,
-                self.reloadable)
+                flat = sources[0] == INPUT and not layer.pool
+                core = Core(layer, self.i_words if flat else words, *how)
+            cores[layer.name] = core
         return tuple(cores.values())
+
+    @cached_property
+    def _waiting(self):
+        """By layer, `MapCore.waiting`."""
+        maps = [(layer, sources) for layer, sources in zip(self.network.layers, self.network.sources, strict=True)
+                if isinstance(layer, Conv2d)]
+        found = {layer.name: (0,) * len(sources) for layer, sources in maps}
+        if any(layer.shortcut for layer, _ in maps):  # else there is one path
+            rows = {INPUT: self.network.input.shape[0]} | {layer.name: layer.shape[0] for layer, _ in maps}
+            edges = [(source, layer.name, Branch(synapses, None, 1, 1)) for layer, sources in maps
+                     for source, synapses in zip(sources, layer.branches, strict=True)]
+            counts = iter(rows_waiting(rows, edges))
+            found = {name: tuple(next(counts) for _ in each) for name, each in found.items()}
+        return found
 
     @property
     def i_words(self):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
 from spikeloom import reference
-from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, WeightFormat
+from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.sim import cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
@@ -34,9 +34,6 @@ def has_gateware(network):
                       (network.input.bounds, *((layer.fire.low, layer.fire.high) for layer in network.layers)),
                       strict=True))
     for layer, sources in zip(network.layers, network.sources, strict=True):
-        if layer.shortcut or (layer.pool and isinstance(layer, Dense) and (
-                layer.pool.kind == "max" or sources[0] == "input")):
-            return False
         for branch, source in zip(layer.branches, sources, strict=True):
             if branch.pool and branch.pool.kind == "max" and bounds[source][1] > 1:
                 return False
@@ -210,3 +207,67 @@ def test_a_wrong_weight_memory_is_found():
     seen, _ = pysim.run(program_of(changed, channels), x)
     difference = trace.first_difference(net, reference.run(net, x), seen)
     assert difference is not None and difference.layer == "conv_0" and difference.neuron % 4 == 3
+
+
+# Shortcuts -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def residual_networks(draw):
+    """Blocks of one to three convolutions, one after the other: the last of a block has a shortcut from where the block
+    begins, or from further back."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.integers(1, 9)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    entry = InputFormat(math.prod(shape), draw(st.sampled_from([1, 1, 2])), shape)
+    shapes, layers = {"input": shape}, []
+    for block in range(draw(st.integers(1, 3))):
+        source = draw(st.sampled_from(sorted(shapes))) if block else "input"
+        depth = draw(st.integers(1, 3))
+        for number in range(depth):
+            at, rows = list(shapes.values())[-1], min(list(shapes.values())[-1][:2])
+            kernel = draw(st.sampled_from([k for k in (1, 2, 3, 5) if k <= rows + 2 * (k - 1)]))
+            padding = draw(st.integers(max(0, -((rows - kernel) // 2)), kernel - 1)) if kernel > 1 else 0
+            pool = draw(st.sampled_from([None, None, None, Pool("max", 2, 1), Pool("sum", 2, 1)]))
+            pool = pool if pool and at[0] >= 2 * kernel and (pool.kind == "sum" or entry.width == 1) else None
+            name = f"layer_{len(layers)}"
+            layer = conv(name, at, draw(st.integers(1, 4)), kernel, rng, padding=padding, pool=pool,
+                         stride=draw(st.sampled_from([1, 1, 1, 2])), form=draw(st.sampled_from(FORMS)))
+            if number == depth - 1:
+                shortcut = draw(ways(source, shapes[source], layer.shape, rng))
+                layer = dataclasses.replace(layer, shortcut=shortcut)
+            shapes[name] = layer.shape
+            layers.append(layer)
+    layers.append(dense(layers[-1].shape, rng))
+    return Network(entry, tuple(layers), 3)
+
+
+FORMS = [TERNARY, WeightFormat("binary", 1), WeightFormat("int", 4), WeightFormat("pot", 3)]
+
+
+@st.composite
+def ways(draw, source, shape, wanted, rng):
+    """A `Shortcut` between maps of any two shapes, or None where there is none."""
+    found = [(stride, pool) for stride in range(1, 8)
+             for pool in (None, Pool("sum", 1, 2), Pool("sum", 2, 1), Pool("sum", 3, 1))
+             if all(-(-side // stride) == want for side, want in zip(
+                 pool.shape(shape) if pool else shape, wanted[:2], strict=False))]
+    if not found:
+        return None
+    stride, pool = draw(st.sampled_from(found))
+    groups = draw(st.sampled_from([1, math.gcd(shape[2], wanted[2])]))
+    form = draw(st.sampled_from(FORMS if groups == 1 else FORMS[:1]))
+    return Shortcut(source, shape, rng.choice(form.values, (wanted[2], shape[2] // groups, 1, 1)), form, stride=stride,
+                    groups=groups, pool=pool)
+
+
+@hypothesis.settings(LENIENT, max_examples=15 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_shortcuts(data):
+    network = data.draw(residual_networks())
+    hypothesis.assume(any(layer.shortcut for layer in network.layers))
+    placements = [data.draw(placed(layer)) for layer in network.layers[:-1]]
+    program = Program(network, data.draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), [*placements, Placement(3, 1)])
+    x = data.draw(inputs(network))[:2, :3]
+    seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
+    assert differences(program, x, seen) is None

@@ -31,6 +31,10 @@ INPUT = "input"
 #: The most values in a map, and the longest side of a kernel and of a pooled block.
 MOST_NEURONS, LONGEST_KERNEL, LONGEST_POOL = 2**22, 7, 255
 
+#: Of an attention: the largest gate, the most entries of its table, and the largest shift, which leaves of a product no
+#: more than its sign.
+LARGEST_GATE, LONGEST_TABLE, LARGEST_SHIFT = 255, 2**16, 48
+
 
 def _is_integer(value):
     return isinstance(value, int) and not isinstance(value, bool)
@@ -244,25 +248,82 @@ class Pool:
         return low * count, high * count
 
 
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Gates that multiply a map, one for each time step and channel, made of each channel's sum over all positions:
+    temporal-channel joint attention (TCJA: Zhu, Zhao, Zhang, Deng, Duan, Zhang, Deng, arXiv 2206.10177) over integers.
+
+    Parameters
+    ----------
+    time_weights : int array (time steps, time steps, k)
+        of a convolution along the channels that mixes the network's time steps, k from 1 to 7
+    channel_weights : int array (channels, channels, k)
+        of one along time that mixes the channels; k need not be the same
+    weight_format : WeightFormat
+        of both
+    shift : int
+        binary logarithm of what the product of the two is divided by, 0 to 48
+    table : tuple of int
+        the gate, 0 to 255, for each such quotient: 2^n entries, for -2^(n-1) to 2^(n-1) - 1, within which it is clipped
+    """
+
+    time_weights: np.ndarray
+    channel_weights: np.ndarray
+    weight_format: WeightFormat
+    shift: int
+    table: tuple[int, ...]
+
+    def _check(self, what, channels):
+        for name in ("time_weights", "channel_weights"):
+            weights = _on_grid(self, what, name, 3)
+            out, mixed, k = weights.shape
+            side = channels if name == "channel_weights" else max(1, out)
+            if (out, mixed) != (side, side) or not 1 <= k <= LONGEST_KERNEL:
+                raise SpikeloomError(f"{what}: {name} must have shape ({side}, {side}, 1 to {LONGEST_KERNEL}), "
+                                     f"not {weights.shape}")
+        _between(f"{what}: shift", self.shift, 0, LARGEST_SHIFT)
+        entries = len(self.table)
+        if not 2 <= entries <= LONGEST_TABLE or entries & (entries - 1):
+            raise SpikeloomError(f"{what}: table must have 2 to {LONGEST_TABLE} entries, a power of two, not {entries}")
+        if not all(_is_integer(gate) and 0 <= gate <= LARGEST_GATE for gate in self.table):
+            raise SpikeloomError(f"{what}: table entries must be integers from 0 to {LARGEST_GATE}")
+
+    @property
+    def weight_bits(self):
+        """Bits of all weights as stored."""
+        return (self.time_weights.size + self.channel_weights.size) * self.weight_format.width
+
+    def bounds(self, z_low, z_high):
+        """Smallest and largest value of what values from ``z_low`` to ``z_high`` become, among which is 0."""
+        return z_low * max(self.table), z_high * max(self.table)
+
+    def reach(self, z_low, z_high, positions):
+        """The largest magnitude of a sum Σ W·z of either convolution, for so many positions of values from ``z_low`` to
+        ``z_high``, among which is 0."""
+        sides = [_sum_bounds(weights, positions * z_low, positions * z_high)
+                 for weights in (self.time_weights, self.channel_weights)]
+        return max(max(-low, high) for low, high in sides)
+
+
 class _Synapses:
     """What has weights: from a map of one source to one current for each neuron of a layer.
 
     Fields that all kinds have: ``weights``, ``weight_format``; ``source``, the name of the layer (or "input") that the
-    spikes come from, by default the layer before; ``pool``, what happens to their map first.
+    spikes come from, by default the layer before; ``attention`` (not of a shortcut) and ``pool``, what happens to their
+    map first, in this order.
     """
 
+    attention = None
+
     def _check_synapses(self, what):
-        weights = _integers(self, what, "weights", self.dimensions)
+        weights = _on_grid(self, what, "weights", self.dimensions)
         if not weights.size:
             raise SpikeloomError(f"{what}: weights must not be empty, but have shape {weights.shape}")
-        off = ~np.isin(weights, self.weight_format.values)
-        if off.any():
-            where = np.argwhere(off)[0]
-            raise SpikeloomError(f"{what}: weight {where.tolist()} = {weights[tuple(where)]} is not on "
-                                 f"the {self.weight_format.width}-bit {self.weight_format.kind} grid")
         if 0 in self.pooled_shape:
             raise SpikeloomError(f"{what}: a map of {_by(self.input_shape)} has no block of {self.pool.rows} x "
                                  f"{self.pool.columns} to pool")
+        if self.attention:
+            self.attention._check(f"{what}, attention", self.input_shape[2])
 
     @property
     def pooled_shape(self):
@@ -275,6 +336,8 @@ class _Synapses:
 
     def pooled_bounds(self, z_low, z_high):
         """Smallest and largest value that meets the weights, for inputs from ``z_low`` to ``z_high``."""
+        if self.attention:
+            z_low, z_high = self.attention.bounds(z_low, z_high)
         return self.pool.bounds(z_low, z_high) if self.pool else (z_low, z_high)
 
     def current_bounds(self, z_low, z_high):
@@ -419,7 +482,7 @@ class Dense(_Neurons, _Synapses):
     weights : int array (n_out, inputs after pooling)
         on the grid of ``weight_format``
     input_shape : (rows, columns, channels), optional
-        needed for ``pool``; by default one row and column with a channel for each input
+        needed for ``attention`` and ``pool``; by default one row and column with a channel for each input
     """
 
     name: str
@@ -434,6 +497,7 @@ class Dense(_Neurons, _Synapses):
     source: str | None = None
     input_shape: tuple[int, int, int] | None = None
     pool: Pool | None = None
+    attention: Attention | None = None
 
     kind = "dense"
     dimensions = 2
@@ -442,7 +506,7 @@ class Dense(_Neurons, _Synapses):
 
     def __post_init__(self):
         what = f"Layer {self.name}"
-        if self.input_shape is None and self.pool is None:
+        if self.input_shape is None and self.pool is None and self.attention is None:
             object.__setattr__(self, "input_shape", (1, 1, max(1, (*np.shape(self.weights), 1, 1)[1])))
         object.__setattr__(self, "input_shape", _map(what, self.input_shape))
         self._check_neurons()
@@ -482,6 +546,7 @@ class Conv2d(_Neurons, _Convolution):
     source: str | None = None
     pool: Pool | None = None
     shortcut: Shortcut | None = None
+    attention: Attention | None = None
 
     kind = "conv2d"
     of_each = "channel"
@@ -503,8 +568,12 @@ LAYERS = {cls.kind: cls for cls in (Dense, Conv2d)}
 
 @functools.lru_cache(maxsize=64)
 def _current_bounds(synapses, z_low, z_high):
-    z_low, z_high = synapses.pooled_bounds(z_low, z_high)
-    weights = synapses.weights.reshape(len(synapses.weights), -1)
+    return _sum_bounds(synapses.weights, *synapses.pooled_bounds(z_low, z_high))
+
+
+def _sum_bounds(weights, z_low, z_high):
+    """Smallest and largest sum of a row's products with values from ``z_low`` to ``z_high``."""
+    weights = weights.reshape(len(weights), -1)
     low = np.minimum(weights * z_low, weights * z_high).sum(axis=1)
     high = np.maximum(weights * z_low, weights * z_high).sum(axis=1)
     return int(low.min()), int(high.max())
@@ -523,6 +592,17 @@ def _integers(owner, what, name, dimensions):
     array.setflags(write=False)
     object.__setattr__(owner, name, array)
     return array
+
+
+def _on_grid(owner, what, name, dimensions):
+    """As `_integers`, for weights of the owner's format."""
+    weights = _integers(owner, what, name, dimensions)
+    off = ~np.isin(weights, owner.weight_format.values)
+    if off.any():
+        where = np.argwhere(off)[0]
+        raise SpikeloomError(f"{what}: weight {where.tolist()} = {weights[tuple(where)]} is not on "
+                             f"the {owner.weight_format.width}-bit {owner.weight_format.kind} grid")
+    return weights
 
 
 def sources(layers):
@@ -583,12 +663,24 @@ class Network:
         if not _is_integer(self.votes) or self.votes < 1 or last.n_out % self.votes:
             raise SpikeloomError(f"Votes for a class must divide the {last.n_out} neurons of the last layer, "
                                  f"not be {self.votes}")
-        for layer in self.layers:
+        for layer, bounds in zip(self.layers, self.input_bounds, strict=True):
+            if layer.attention:
+                self._check_attention(layer, *bounds)
             low, high = layer.potential_bounds(*self.current_bounds(layer))
             reach = max(-low, high) + int(np.abs(layer.threshold).max())
             if reach >= EXACT_IN_FLOAT32:
                 raise SpikeloomError(f"Layer {layer.name}: potentials reach ±{reach}, beyond the 2^24 that "
                                      "float32 holds exactly; use smaller weights or inputs")
+
+    def _check_attention(self, layer, z_low, z_high):
+        what, attention = f"Layer {layer.name}, attention", layer.attention
+        if len(attention.time_weights) != self.time_steps:
+            raise SpikeloomError(f"{what}: is for {len(attention.time_weights)} time steps, where the network has "
+                                 f"{self.time_steps}")
+        reach = attention.reach(z_low, z_high, math.prod(layer.input_shape[:2]))
+        if reach >= EXACT_IN_FLOAT32:
+            raise SpikeloomError(f"{what}: sums reach ±{reach}, beyond the 2^24 that float32 holds exactly; use "
+                                 "smaller weights or inputs")
 
     def _check_shapes(self):
         """Refuse a source that is not there or whose map is not what its layer takes, and a layer that feeds none."""
@@ -599,11 +691,11 @@ class Network:
                 if source not in shapes:
                     raise SpikeloomError(f"{what}: its source must be one of {', '.join(shapes)}, not {source!r}")
                 shape = shapes[source]
-                # A dense layer without a pool takes a map as the flat list of values that it is.
+                # A dense layer without attention and pool takes a map as the flat list of values that it is.
                 if branch.n_in != math.prod(shape):
                     raise SpikeloomError(f"{what}: takes {branch.n_in} inputs, but {_source(source)} has "
                                          f"{math.prod(shape)}")
-                if branch.input_shape != shape and (isinstance(branch, _Convolution) or branch.pool):
+                if branch.input_shape != shape and _needs_map(branch):
                     raise SpikeloomError(f"{what}: takes a map of {_by(branch.input_shape)}, but {_source(source)} "
                                          f"has one of {_by(shape)}")
                 fed.add(source)
@@ -619,7 +711,8 @@ class Network:
 
     @property
     def input_bounds(self):
-        """For each layer, the smallest and largest value that comes to its own synapses, before pooling."""
+        """For each layer, the smallest and largest value that comes to its own synapses, before attention and
+        pooling."""
         bounds = self._bounds
         return [bounds[sources[0]] for sources in self.sources]
 
@@ -643,8 +736,9 @@ class Network:
     @property
     def weight_bits(self):
         """Bits of all weights as stored."""
-        return sum(branch.weights.size * branch.weight_format.width for layer in self.layers
-                   for branch in layer.branches)
+        branches = [branch for layer in self.layers for branch in layer.branches]
+        return (sum(branch.weights.size * branch.weight_format.width for branch in branches)
+                + sum(branch.attention.weight_bits for branch in branches if branch.attention))
 
     def content(self):
         """The header (JSON-serialisable) and arrays that ``docs/format.md`` describes."""
@@ -678,6 +772,9 @@ class Network:
             if layer.shortcut:
                 header["layers"][-1]["shortcut"] = _synapses_content(layer.shortcut)
                 arrays[f"{number}.shortcut_weights"] = layer.shortcut.weights.astype(np.int16)
+            if layer.attention:
+                for name, dtype in _ATTENTION_ARRAYS.items():
+                    arrays[f"{number}.attention_{name}"] = np.array(getattr(layer.attention, name), dtype)
         return header, arrays
 
     @classmethod
@@ -704,6 +801,11 @@ class Network:
                 if entry.get("shortcut") is not None:
                     fields["shortcut"] = Shortcut(**_synapses_fields(Shortcut, entry["shortcut"]),
                                                   weights=arrays[f"{number}.shortcut_weights"])
+                if entry.get("attention") is not None:
+                    of_attention = {name: arrays[f"{number}.attention_{name}"] for name in _ATTENTION_ARRAYS}
+                    of_attention["table"] = tuple(of_attention["table"].tolist())
+                    form = WeightFormat(**entry["attention"]["weight_format"])
+                    fields["attention"] = Attention(**entry["attention"] | {"weight_format": form}, **of_attention)
                 layers.append(kind(**fields, **_synapses_fields(kind, entry), weights=arrays[f"{number}.weights"]))
             return cls(InputFormat(**header["input"]), tuple(layers), header["time_steps"], header["readout"],
                        header.get("notes", {}), header.get("votes", 1))
@@ -735,6 +837,10 @@ class Network:
         return digest.hexdigest()
 
 
+def _needs_map(synapses):
+    return isinstance(synapses, _Convolution) or synapses.attention or synapses.pool
+
+
 def _source(name):
     return "the input" if name == INPUT else f"layer {name}"
 
@@ -742,11 +848,17 @@ def _source(name):
 #: What a file says of synapses, beside weights and their format, and what is left unsaid because it is so.
 _SYNAPSES = {"source": None, "pool": None, "stride": 1, "padding": 0, "groups": 1}
 
+#: Of an attention, with the types that a file has them in.
+_ATTENTION_ARRAYS = {"time_weights": np.int16, "channel_weights": np.int16, "table": np.int32}
+
 
 def _synapses_content(synapses):
     entry = {"weight_format": dataclasses.asdict(synapses.weight_format)}
-    if isinstance(synapses, _Convolution) or synapses.pool:
+    if _needs_map(synapses):
         entry["input_shape"] = list(synapses.input_shape)
+    if synapses.attention:
+        entry["attention"] = {"weight_format": dataclasses.asdict(synapses.attention.weight_format),
+                              "shift": synapses.attention.shift}
     for name, default in _SYNAPSES.items():
         value = getattr(synapses, name, default)
         if value != default:

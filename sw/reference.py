@@ -16,6 +16,13 @@ synapses
     k x k kernel K, the neuron of row y, column x and channel c receives the sum, over rows i and columns j of the
     kernel and over the channels d of its group, of K[c, d, i, j] · z[s·y + i − p, s·x + j − p, d], where z is zero
     outside its map. Of G groups, channel c belongs to group ⌊c·G / channels out⌋, whose channels d are neighbours.
+attention
+    before the pool: all that channel c sends at time step t is multiplied by a gate g[t, c], which is
+    table[clip(⌊a·b / 2^shift⌋, −n/2, n/2 − 1)] of n entries, the first that of −n/2. Where s[t, c] is the sum of z over
+    all positions, and zero outside the channels and the sample's time steps,
+        a[t, c] = Σ_t' Σ_j A[t, t', j] · s[t', c + j − p]      slides along the channels and mixes time steps
+        b[t, c] = Σ_c' Σ_j B[c, c', j] · s[t + j − p, c']      slides along time and mixes channels
+    for k weights each way, p = ⌊(k − 1) / 2⌋. All time steps of a sample are needed before the first one can go on.
 pool
     before the weights: each block of rows and columns of the source's map becomes the ``max`` or the ``sum`` of its
     values, channel by channel; blocks lie side by side from the first row and column, and what does not fill one is
@@ -95,6 +102,30 @@ def store(layer, u):
     return np.clip(u, layer.v_min, layer.v_max)
 
 
+def attend(synapses, z):
+    """Inputs ``z`` (samples, time steps, n_in) of ``synapses``, gated where these have an attention."""
+    if synapses.attention is None:
+        return z
+    maps = z.reshape(*z.shape[:2], *synapses.input_shape).astype(np.int64)
+    return (maps * gates(synapses.attention, maps.sum((2, 3)))[:, :, None, None]).reshape(z.shape)
+
+
+def gates(attention, s):
+    """Gates (samples, time steps, channels) for each channel's sums ``s`` over all positions, of the same shape."""
+    time_steps, half = s.shape[1], len(attention.table) // 2
+    a = _slide(attention.time_weights[:time_steps, :time_steps], s)
+    b = _slide(attention.channel_weights, s.swapaxes(1, 2)).swapaxes(1, 2)
+    return np.array(attention.table)[np.clip(a * b >> attention.shift, -half, half - 1) + half]
+
+
+def _slide(weights, s):
+    """Σ_i Σ_j W[o, i, j] · s[i, x + j − p] (samples, o, x) for ``s`` (samples, i, x)."""
+    length, k = s.shape[2], weights.shape[2]
+    before = (k - 1) // 2
+    s = np.pad(s, ((0, 0), (0, 0), (before, k - 1 - before)))
+    return sum(weights[:, :, j] @ s[:, :, j:j + length] for j in range(k))
+
+
 def pool(synapses, z):
     """The map (..., rows, columns, channels) that the weights of ``synapses`` meet, of inputs ``z`` (..., n_in)."""
     z = z.reshape(*z.shape[:-1], *synapses.input_shape)
@@ -123,8 +154,8 @@ def convolve(synapses, z):
 
 
 def currents(layer, *inputs):
-    """Σ_i W_ji · z_i + b_j for the inputs (..., n_in) of each of the layer's branches; result (..., positions,
-    channels), int64."""
+    """Σ_i W_ji · z_i + b_j for the inputs (..., n_in) of each of the layer's branches, after attention; result
+    (..., positions, channels), int64."""
     # Float64 holds these integers exactly (a network's sums stay below 2^24), and its matrix product is the
     # one NumPy has a fast routine for.
     total = 0.0
@@ -142,7 +173,7 @@ def currents(layer, *inputs):
 def run_layer(layer, *inputs):
     """Spikes and membranes (samples, time steps, n_out) of one layer for the inputs (samples, time steps, n_in) of each
     of its branches."""
-    current = currents(layer, *inputs)
+    current = currents(layer, *(attend(branch, z) for branch, z in zip(layer.branches, inputs, strict=True)))
     spikes, membranes = np.empty_like(current), np.empty_like(current)
     v = np.zeros_like(current[:, 0])
     for t in range(current.shape[1]):

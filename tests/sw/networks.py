@@ -1,5 +1,5 @@
-"""Random networks and inputs for property tests: every kind of leak, reset, firing and weight, of convolution, pool and
-shortcut."""
+"""Random networks and inputs for property tests: every kind of leak, reset, firing and weight, of convolution, pool,
+shortcut and attention."""
 
 import dataclasses
 import math
@@ -12,6 +12,7 @@ from spikeloom.network import (
     INPUT,
     LONGEST_KERNEL,
     RESETS,
+    Attention,
     Conv2d,
     Dense,
     GradedSpike,
@@ -88,6 +89,18 @@ def pools(draw, shape):
 
 
 @st.composite
+def attentions(draw, shape, time_steps):
+    """An `Attention` for maps of this ``shape``, its shift often such that products meet the whole of its table."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    form, channels = draw(st.sampled_from(WEIGHT_FORMATS)), shape[2]
+    time_weights, channel_weights = (rng.choice(form.values, (side, side, draw(st.integers(1, LONGEST_KERNEL))))
+                                     for side in (time_steps, channels))
+    table = rng.integers(0, draw(st.sampled_from([1, 4, 15, 255])) + 1, 2 ** draw(st.integers(1, 6)))
+    return Attention(time_weights, channel_weights, form, draw(st.sampled_from([0, 1, 2, 4, 6, 10, 15, 48])),
+                     tuple(table.tolist()))
+
+
+@st.composite
 def convolutions(draw, shape, name, **fields):
     """A `Conv2d` on a map of this ``shape``: often of one position, a kernel as large as the map, or depthwise."""
     pool = draw(pools(shape))
@@ -119,9 +132,14 @@ def shortcuts(draw, shapes, wanted):
 
 
 @st.composite
-def map_networks(draw, max_layers=4):
+def map_networks(draw, max_layers=4, attention=False):
     """A `Network` of one to ``max_layers`` small layers, convolutions before the last: with pools, strides, paddings,
-    groups, shortcuts from anywhere before, and votes."""
+    groups, shortcuts from anywhere before, votes, and if asked for attention."""
+    time_steps = draw(st.integers(1, 5))
+
+    def attended(shape):
+        return draw(st.none() | attentions(shape, time_steps)) if attention else None
+
     shape = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
     entry = InputFormat(math.prod(shape), draw(st.sampled_from([1, 1, 2, 8])), shape)
     shapes, made = {INPUT: entry.shape}, []
@@ -130,6 +148,7 @@ def map_networks(draw, max_layers=4):
         source = draw(st.sampled_from([before, *shapes]))
         layer = draw(convolutions(shapes[source], name, source=draw(st.sampled_from([source, None]))
                                   if source == before else source))
+        layer = dataclasses.replace(layer, attention=attended(shapes[source]))
         # Where the layer before is not what feeds it, its shortcut does.
         shortcut = draw(shortcuts(shapes if source == before else {before: shapes[before]}, layer.shape))
         assume(shortcut or source == before)
@@ -141,9 +160,10 @@ def map_networks(draw, max_layers=4):
     pool, classes, votes = draw(pools(shape)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
     n_in = math.prod(pool.shape(shape) if pool else shape)
     made.append(Dense(name="last", source=draw(st.sampled_from([source, None])), input_shape=shape, pool=pool,
-                      **draw(weights(classes * votes, n_in)), **draw(neurons(classes * votes))))
+                      attention=attended(shape), **draw(weights(classes * votes, n_in)),
+                      **draw(neurons(classes * votes))))
     try:
-        return Network(entry, tuple(made), draw(st.integers(1, 5)), draw(st.sampled_from(["count", "membrane"])),
+        return Network(entry, tuple(made), time_steps, draw(st.sampled_from(["count", "membrane"])),
                        votes=votes)
     except SpikeloomError as error:  # pooled sums of large values times large weights
         assume("beyond the 2^24" not in str(error))

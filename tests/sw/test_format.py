@@ -17,6 +17,7 @@ import pytest
 from spikeloom import reference
 from spikeloom.network import (
     RESETS,
+    Attention,
     Conv2d,
     Dense,
     GradedSpike,
@@ -94,6 +95,28 @@ def plain_sums(synapses, weights, z, shape):
     return sums, (height, width, out)
 
 
+def plain_gates(layer, sent):
+    """Gates [time step][channel] of a layer with attention, for the maps ``sent`` of all time steps."""
+    _, _, channels = layer["input_shape"]
+    s = [[sum(z[c::channels]) for c in range(channels)] for z in sent]
+
+    def seen(t, c):
+        return s[t][c] if 0 <= t < len(s) and 0 <= c < channels else 0
+
+    def gate(t, c):
+        along_channels = sum(weight * seen(other, c + j - (len(row) - 1) // 2)
+                             for other, row in enumerate(layer["attention_time_weights"][t])
+                             for j, weight in enumerate(row))
+        along_time = sum(weight * seen(t + j - (len(row) - 1) // 2, other)
+                         for other, row in enumerate(layer["attention_channel_weights"][c])
+                         for j, weight in enumerate(row))
+        half = len(layer["attention_table"]) // 2
+        quotient = along_channels * along_time // 2 ** layer["attention"]["shift"]
+        return layer["attention_table"][min(max(quotient, -half), half - 1) + half]
+
+    return [[gate(t, c) for c in range(channels)] for t in range(len(s))]
+
+
 def plain_currents(layer, z, shape, z_shortcut, shape_shortcut):
     """The sums Σ W · z of a layer's neurons, and the shape of their map."""
     if layer["kind"] == "dense":
@@ -149,27 +172,28 @@ def plain_run(header, arrays, samples):
     layers = plain_layers(header, arrays)
     spikes, membranes = [[] for _ in layers], [[] for _ in layers]
     scores, winners = [], []
-    shape = tuple(header["input"].get("shape", (1, 1, header["input"]["size"])))
+    shapes = {"input": tuple(header["input"].get("shape", (1, 1, header["input"]["size"])))}
     for sample in samples:
-        v = [None] * len(layers)
-        for number in range(len(layers)):
+        sent, before = {"input": sample}, "input"
+        for number, layer in enumerate(layers):
+            source, v = layer.get("source", before), None
             spikes[number].append([])
             membranes[number].append([])
-        for z in sample:
-            sent, before = {"input": (z, shape)}, "input"
-            for number, layer in enumerate(layers):
-                shortcut = sent[layer["shortcut"]["source"]] if "shortcut" in layer else (None, None)
-                sums, made = plain_currents(layer, *sent[layer.get("source", before)], *shortcut)
-                if v[number] is None:
-                    v[number] = [0] * len(sums)
-                z = plain_step(layer, sums, v[number])
-                sent[layer["name"]], before = (z, made), layer["name"]
-                spikes[number][-1].append(z)
-                membranes[number][-1].append(list(v[number]))
+            gates = plain_gates(layer, sent[source]) if "attention" in layer else None
+            for t, z in enumerate(sent[source]):
+                if gates:
+                    z = [value * gates[t][i % len(gates[t])] for i, value in enumerate(z)]
+                other = layer["shortcut"]["source"] if "shortcut" in layer else None
+                shortcut = (sent[other][t], shapes[other]) if other else (None, None)
+                sums, shapes[layer["name"]] = plain_currents(layer, z, shapes[source], *shortcut)
+                v = v or [0] * len(sums)
+                spikes[number][-1].append(plain_step(layer, sums, v))
+                membranes[number][-1].append(list(v))
+            sent[layer["name"]], before = spikes[number][-1], layer["name"]
         if header["readout"] == "count":
-            each = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v[-1]))]
+            each = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v))]
         elif header["readout"] == "membrane":
-            each = v[-1]
+            each = v
         votes = header.get("votes", 1)
         score = [sum(each[j:j + votes]) for j in range(0, len(each), votes)]
         scores.append(score)
@@ -244,9 +268,10 @@ def random_network(number, *, fires=("spike", "graded", "silent")):
 
 
 def random_map_network(number):
-    """Three convolutions, the last with a shortcut around it, and a dense layer whose neurons vote."""
+    """Three convolutions, the last with a shortcut around it, and two dense layers, the last of whose neurons vote;
+    attention before the second convolution and the first dense layer."""
     rng = np.random.default_rng(number)
-    form = FORMATS[number % len(FORMATS)]
+    form, time_steps = FORMATS[number % len(FORMATS)], 3
 
     def neurons(name, channels):
         return {"name": name, "threshold": rng.integers(1, 9, channels), "bias": rng.integers(-2, 3, channels),
@@ -255,19 +280,26 @@ def random_map_network(number):
     def drawn(*shape):
         return rng.choice(form.values, shape)
 
+    def attention(channels):
+        table = rng.integers(0, 16, 2 ** (1 + number % 6))
+        return Attention(drawn(time_steps, time_steps, 1 + number % 7), drawn(channels, channels, 7 - number % 7), form,
+                         number % 5, tuple(table.tolist()))
+
     groups = int(rng.integers(1, 3))
     shape = (int(rng.integers(5, 8)), int(rng.integers(4, 8)), 2 * groups)
     first = Conv2d(**neurons("first", 4), input_shape=shape, weights=drawn(4, 2, 3, 3), groups=groups,
                    padding=int(rng.integers(0, 3)), stride=int(rng.integers(1, 3)))
     pool = (None, Pool("max", 1, 2), Pool("sum", 2, 1))[number % 3]
-    second = Conv2d(**neurons("second", 6), input_shape=first.shape, weights=drawn(6, 4, 1, 1), pool=pool)
+    second = Conv2d(**neurons("second", 6), input_shape=first.shape, weights=drawn(6, 4, 1, 1), pool=pool,
+                    attention=attention(4))
     third = Conv2d(**neurons("third", 6), input_shape=second.shape, weights=drawn(6, 6, 1, 1),
                    shortcut=Shortcut("first", first.shape, drawn(6, 2, 1, 1), form, groups=2, pool=pool))
     pool = Pool(("max", "sum")[number % 2], *third.shape[:2])
-    last = Dense(**neurons("last", 6), weights=drawn(6, 6), input_shape=third.shape, pool=pool)
+    last = Dense(**neurons("last", 6), weights=drawn(6, 6), input_shape=third.shape, pool=pool,
+                 attention=attention(6))
     other = Dense(**neurons("other", 4), weights=drawn(4, last.n_out))
-    return Network(InputFormat(math.prod(shape), 1 + number % 2, shape), (first, second, third, last, other), 3,
-                   ("count", "membrane")[number % 2], {"why": number}, 2)
+    return Network(InputFormat(math.prod(shape), 1 + number % 2, shape), (first, second, third, last, other),
+                   time_steps, ("count", "membrane")[number % 2], {"why": number}, 2)
 
 
 def random_inputs(network, seed):
@@ -281,11 +313,12 @@ def test_a_simulator_from_the_page_equals_the_reference(network, tmp_path):
     network.save(tmp_path / "network.npz")
     header, arrays = read(tmp_path / "network.npz", "network")
     inputs = random_inputs(network, network.notes["why"])
-    spikes, membranes, scores, winners = plain_run(header, arrays, inputs.tolist())
-    expected = reference.run(network, inputs)
-    assert spikes == [array.tolist() for array in expected.spikes]
-    assert membranes == [array.tolist() for array in expected.membranes]
-    assert scores == expected.scores.tolist() and winners == expected.winners.tolist()
+    for samples in (inputs[:2], inputs[2:, :-1]):  # some have fewer time steps than the network can take
+        spikes, membranes, scores, winners = plain_run(header, arrays, samples.tolist())
+        expected = reference.run(network, samples)
+        assert spikes == [array.tolist() for array in expected.spikes]
+        assert membranes == [array.tolist() for array in expected.membranes]
+        assert scores == expected.scores.tolist() and winners == expected.winners.tolist()
     assert plain_digest(header, arrays) == network.digest
 
 

@@ -12,6 +12,7 @@ from networks import WEIGHT_FORMATS, networks
 from spikeloom import files, network
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Attention,
     Conv2d,
     Dense,
     GradedSpike,
@@ -44,6 +45,20 @@ def shortcut(shape=(4, 5, 2), channels=3, source="input", **changes):
     fields = {"source": source, "input_shape": shape, "weights": np.ones((channels, shape[2], 1, 1), int),
               "weight_format": WeightFormat("int", 4)}
     return Shortcut(**fields | changes)
+
+
+def attention(time_steps=5, channels=2, k=3, **changes):
+    fields = {"time_weights": np.ones((time_steps, time_steps, k), int),
+              "channel_weights": np.ones((channels, channels, 2), int), "weight_format": WeightFormat("ternary", 2),
+              "shift": 4, "table": (0, 1, 2, 3)}
+    return Attention(**fields | changes)
+
+
+def attended(*, width=1, **changes):
+    """A convolution and a dense layer, both with attention before a pool; ``changes`` are to the first one's."""
+    first = conv(padding=1, attention=attention(**changes), pool=Pool("max", 2, 1))
+    last = dense("last", 6, 2, attention=attention(channels=3), input_shape=first.shape, pool=Pool("sum", 1, 3))
+    return Network(InputFormat(40, width, (4, 5, 2)), (first, last), 5)
 
 
 def residual(**changes):
@@ -103,6 +118,29 @@ def small():
      "Layer c, shortcut: its kernel must be 1 x 1, not 3 x 3"),
     (lambda: conv(shortcut=shortcut()),
      "Layer c, shortcut: gives a map of 4 x 5 x 3, where the layer's own convolution gives 2 x 3 x 3"),
+    (lambda: dense(attention=attention()), "Layer a: a map's shape is (rows, columns, channels), not None"),
+    (lambda: attended(time_weights=np.ones((5, 4, 3), int)),
+     "Layer c, attention: time_weights must have shape (5, 5, 1 to 7), not (5, 4, 3)"),
+    (lambda: attended(k=8), "Layer c, attention: time_weights must have shape (5, 5, 1 to 7), not (5, 5, 8)"),
+    (lambda: attended(channels=3),
+     "Layer c, attention: channel_weights must have shape (2, 2, 1 to 7), not (3, 3, 2)"),
+    (lambda: attended(time_steps=0),
+     "Layer c, attention: time_weights must have shape (1, 1, 1 to 7), not (0, 0, 3)"),
+    (lambda: attended(channel_weights=np.full((2, 2, 2), 2)),
+     "Layer c, attention: weight [0, 0, 0] = 2 is not on the 2-bit ternary grid"),
+    (lambda: attended(channel_weights=np.ones((2, 2, 2))),
+     "Layer c, attention: channel_weights must be integers, not float64"),
+    (lambda: attended(shift=49), "Layer c, attention: shift must be between 0 and 48, not 49"),
+    (lambda: attended(table=(0, 1, 2)),
+     "Layer c, attention: table must have 2 to 65536 entries, a power of two, not 3"),
+    (lambda: attended(table=(0, 256)), "Layer c, attention: table entries must be integers from 0 to 255"),
+    (lambda: attended(time_steps=6), "Layer c, attention: is for 6 time steps, where the network has 5"),
+    (lambda: attended(width=8, weight_format=WeightFormat("int", 8), time_weights=np.full((5, 5, 7), -128)),
+     ("Layer c, attention: sums reach ±22848000, beyond the 2^24 that float32 holds exactly; use smaller weights "
+      "or inputs")),
+    (lambda: dataclasses.replace(attended(), layers=(attended().layers[0], dense("last", 30, attention=attention(
+        channels=15), input_shape=(1, 2, 15)))),
+     "Layer last: takes a map of 1 x 2 x 15, but layer c has one of 2 x 5 x 3"),
     (lambda: InputFormat(12, 1, (3, 5, 1)), "Input shape 3 x 5 x 1 must have 12 values, not 15"),
     (lambda: residual(first=conv("first", (5, 4, 2), padding=1)),
      "Layer first: takes a map of 5 x 4 x 2, but the input has one of 4 x 5 x 2"),
@@ -202,6 +240,29 @@ def test_branches_read_back(tmp_path, pool):
     assert again.layers[1].pool == again.layers[1].shortcut.pool == pool
     assert again.n_out == 2 and again.layers[1].shape == (4, 5, 3)
     assert again.current_bounds(again.layers[1]) == (0, 9 + 2)
+
+
+def test_attention_reads_back(tmp_path):
+    made = attended()
+    made.save(tmp_path / "network.npz")
+    again = Network.load(tmp_path / "network.npz")
+    assert same(again, made)
+    assert isinstance(again.layers[0].attention.table, tuple)
+    assert made.weight_bits == 2 * (54 + 75 + 8 + 12 + 75 + 18)
+    # Every part of it is part of what the network computes.
+    for changes in ({"shift": 5}, {"table": (0, 1, 2, 4)}, {"table": (0, 1, 2, 3) * 2}, {"k": 4},
+                    {"channel_weights": -np.ones((2, 2, 2), int)}, {"weight_format": WeightFormat("int", 2)}):
+        assert attended(**changes).digest != made.digest
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_gates_are_part_of_the_bounds(width):
+    made = attended(width=width, table=(0, 7, 3, 0))
+    high = 2**width - 1
+    assert made.layers[0].pooled_bounds(0, high) == (0, 7 * high)
+    assert made.current_bounds(made.layers[0]) == (0, 18 * 7 * high)
+    assert made.current_bounds(made.layers[1]) == (0, 6 * 3 * 3)  # its own gates reach 3, its pool 3 positions
+    assert made.layers[0].attention.reach(0, high, 20) == 20 * 15 * high
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path):
@@ -310,6 +371,23 @@ def test_a_wrong_field_is_told(tmp_path, harm, message):
     path = tmp_path / "network.npz"
     files.save(path, network.KIND, network.VERSION, header, arrays)
     assert message in refusal(path)
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    (lambda entry, arrays: entry["attention"].update(width=4), "a field is missing or of the wrong type"),
+    (lambda entry, arrays: entry["attention"].pop("shift"), "a field is missing or of the wrong type"),
+    (lambda entry, arrays: entry.update(attention=3), "a field is missing or of the wrong type"),
+    (lambda entry, arrays: arrays.pop("0.attention_time_weights"), "a field is missing or of the wrong type"),
+    (lambda entry, arrays: arrays.update({"0.attention_table": np.zeros(4)}),
+     "Layer c, attention: table entries must be integers from 0 to 255"),
+    (lambda entry, arrays: arrays.update({"0.attention_table": np.zeros((4, 4), int)}),
+     "Layer c, attention: table entries must be integers from 0 to 255"),
+])
+def test_a_wrong_field_of_an_attention_is_told(tmp_path, harm, message):
+    header, arrays = attended().content()
+    harm(header["layers"][0], arrays)
+    files.save(tmp_path / "network.npz", network.KIND, network.VERSION, header, arrays)
+    assert message in refusal(tmp_path / "network.npz")
 
 
 def test_an_interrupted_write_leaves_what_was_there(tmp_path):

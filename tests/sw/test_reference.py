@@ -1,11 +1,14 @@
 """The reference against numbers worked out by hand, one rule of its page at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Attention,
     Conv2d,
     Dense,
     GradedSpike,
@@ -159,6 +162,40 @@ def test_convolutions_are_those_of_pytorch(seed):
     expected = torch.nn.functional.conv2d(images, weights, bias, stride, padding, groups=groups)
     assert expected.shape[1:] == (layer.shape[2], *layer.shape[:2])
     assert np.array_equal(reference.currents(layer, z), expected.permute(0, 2, 3, 1).numpy().reshape(2, 3, -1, out))
+
+
+def test_an_attention_by_hand():
+    # Two positions and two channels in two time steps; the sums are [[2, 1], [0, 1]].
+    x = np.array([[[1, 1, 1, 0], [0, 0, 0, 1]]])
+    attention = Attention(np.array([[[1], [2]], [[0], [3]]]), np.array([[[1, 2], [0, 0]], [[0, 0], [-1, 1]]]),
+                          WeightFormat("int", 4), 1, (9, 8, 7, 6, 0, 1, 2, 3))
+    # a = [[2, 3], [0, 3]]; b, of this time step and the next, = [[2, 0], [0, -1]]; a·b / 2 = [[2, 0], [0, -1.5]]
+    assert reference.gates(attention, np.array([[[2, 1], [0, 1]]])).tolist() == [[[2, 0], [0, 7]]]
+    layer = Dense("a", np.eye(4, dtype=int), WeightFormat("ternary", 2), np.full(4, 99), np.zeros(4, int), 6,
+                  reset="none", input_shape=(1, 2, 2), attention=attention)
+    run = reference.run(Network(InputFormat(4, 1, (1, 2, 2)), (layer,), 2), x)
+    assert run.membranes[0].tolist() == [[[2, 0, 2, 0], [2, 0, 2, 7]]]
+    # Products far beyond either end of the table meet its first and last entries.
+    extreme = dataclasses.replace(attention, shift=0)
+    assert reference.gates(extreme, np.array([[[200, 1], [0, 100]]])).tolist() == [[[3, 3], [0, 9]]]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # which copies its input
+@pytest.mark.parametrize("seed", range(40))
+def test_an_attentions_sums_are_those_of_pytorch(seed):
+    rng = np.random.default_rng(seed)
+    time_steps, channels = (int(n) for n in rng.integers(1, 7, 2))
+    weights = [rng.integers(-8, 8, (side, side, int(rng.integers(1, 8)))) for side in (time_steps, channels)]
+    attention = Attention(*weights, WeightFormat("int", 4), int(rng.integers(0, 9)), tuple(range(64)))
+    seen = int(rng.integers(1, time_steps + 1))
+    s = rng.integers(0, 5, (2, seen, channels))
+    sums = torch.zeros(2, time_steps, channels, dtype=torch.float64)  # time steps that a sample lacks are silent
+    sums[:, :seen] = torch.from_numpy(s)
+    along_channels, along_time = (torch.from_numpy(weight).double() for weight in weights)
+    a = torch.nn.functional.conv1d(sums, along_channels, padding="same")
+    b = torch.nn.functional.conv1d(sums.transpose(1, 2), along_time, padding="same").transpose(1, 2)
+    expected = torch.floor(a * b / 2**attention.shift).clamp(-32, 31)[:, :seen] + 32
+    assert np.array_equal(reference.gates(attention, s), expected.numpy())
 
 
 def test_a_shortcut_adds_to_the_currents():

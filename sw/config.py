@@ -23,7 +23,16 @@ from .augment import Augment
 from .encode import Delta, Direct, Frames, Latency, Rate
 from .errors import SpikeloomError
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
-from .model import BatchNorm, NoNorm, SpikingConv2d, SpikingDense, SpikingNetwork, SpikingShortcut
+from .model import (
+    BatchNorm,
+    JointAttention,
+    NoNorm,
+    SpikingConv2d,
+    SpikingDense,
+    SpikingNetwork,
+    SpikingShortcut,
+    sigmoid_table,
+)
 from .network import INPUT, LONGEST_KERNEL, READOUTS, GradedSpike, NoLeak, Pool, ShiftLeak, Silent, Spike, TableLeak
 from .neuron import Neuron
 from .quantizers import Binary, Integer, PowerOfTwo, Ternary
@@ -83,6 +92,25 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Gates of ``width`` bits (1 to 8) for what comes in; the rest as in `JointAttention`."""
+
+    kernel: int = 4
+    width: int = 4
+    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+
+    def __post_init__(self):
+        for name, high in (("kernel", LONGEST_KERNEL), ("width", 8)):
+            if not 1 <= getattr(self, name) <= high:
+                raise SpikeloomError(f"{name} must be between 1 and {high}, not {getattr(self, name)}")
+
+    def build(self, shape, time_steps):
+        """For a map of this ``shape``."""
+        return JointAttention(shape, time_steps, kernel=self.kernel, weights=self.weights,
+                              table=sigmoid_table(self.width))
+
+
+@dataclass(frozen=True)
 class _Layer:
     """What layers have in common: fields as in `spikeloom.neuron.Neuron` and `spikeloom.model`.
 
@@ -101,6 +129,7 @@ class _Layer:
     norm: NoNorm | BatchNorm = field(default_factory=NoNorm)
     name: str | None = None
     source: str | None = None
+    attention: Attention | None = None
     pool: Pool | None = None
 
     def __post_init__(self):
@@ -121,9 +150,10 @@ class _Layer:
         """What threshold latents are at the start."""
         return 1 / self.norm.alpha if isinstance(self.norm, BatchNorm) else self.threshold or THRESHOLD
 
-    def _options(self, name):
+    def _options(self, name, shape, time_steps):
         return {"weights": self.weights, "threshold": self.start, "name": name, "source": self.source,
-                "pool": self.pool, "norm": self.norm}
+                "attention": self.attention and self.attention.build(shape, time_steps), "pool": self.pool,
+                "norm": self.norm}
 
 
 @dataclass(frozen=True)
@@ -139,9 +169,10 @@ class DenseLayer(_Layer):
         if not 1 <= self.size <= 65536:
             raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
 
-    def build(self, shapes, before, name):
+    def build(self, shapes, before, name, time_steps):
         """The layer called ``name`` that follows ``before``, given the map of each source."""
-        return SpikingDense(shapes[self.source or before], self.size, self.neuron, **self._options(name))
+        shape = shapes[self.source or before]
+        return SpikingDense(shape, self.size, self.neuron, **self._options(name, shape, time_steps))
 
 
 @dataclass(frozen=True)
@@ -163,11 +194,13 @@ class ConvLayer(_Layer):
         if not 1 <= self.kernel <= LONGEST_KERNEL:
             raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
 
-    def build(self, shapes, before, name):
+    def build(self, shapes, before, name, time_steps):
         """As `DenseLayer.build`."""
-        return SpikingConv2d(shapes[self.source or before], self.channels, self.neuron, kernel=self.kernel,
-                             stride=self.stride, padding=self.padding, groups=self.groups,
-                             shortcut=self.shortcut and self._shortcut(shapes), **self._options(name))
+        shape = shapes[self.source or before]
+        return SpikingConv2d(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,
+                             padding=self.padding, groups=self.groups,
+                             shortcut=self.shortcut and self._shortcut(shapes),
+                             **self._options(name, shape, time_steps))
 
     def _shortcut(self, shapes):
         shortcut = self.shortcut
@@ -284,7 +317,7 @@ class Config:
                     if source not in shapes:
                         raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
                                              f"not {source!r}")
-                layers.append(layer.build(shapes, before, name))
+                layers.append(layer.build(shapes, before, name, self.encoder.time_steps))
                 shapes[name], before = layers[-1].shape, name
         for layer in layers:
             for branch in layer.branches:

@@ -9,6 +9,7 @@ which is PyTorch's ``channels_last`` without copying.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from torch.nn import functional
 from . import network as integer
 from . import quantizers, reference
 from .errors import SpikeloomError
-from .network import INPUT, Conv2d, Dense, GradedSpike, Network, Shortcut
+from .network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut
 from .neuron import Neuron, parts, scan
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
@@ -28,6 +29,12 @@ BATCH_VALUES = 2**21
 
 #: Added to a channel's variance, in squared weight steps.
 EPSILON = 1e-5
+
+#: A table of gates is that of the sigmoid from minus to plus this.
+SIGMOID_REACH = 8.0
+
+#: The share of neurons that spike at a time step, as far as an attention's shift at the start supposes.
+SUPPOSED_ACTIVITY = 1 / 8
 
 #: The lowest threshold latent beside batch norm, in standard deviations: where all is rounded, it is 1 step at least.
 LEAST_DEVIATIONS = 1 / 16
@@ -123,6 +130,109 @@ def _each_position(channels, neurons):
     return channels.expand(neurons // len(channels), -1).reshape(-1)
 
 
+# Attention --------------------------------------------------------------------------------------
+
+
+def sigmoid_table(width):
+    """The sigmoid as gates of ``width`` bits, fine enough that none is left out."""
+    entries = 2 ** (width + 2)
+    x = (torch.arange(entries, dtype=torch.float64) + 0.5 - entries / 2) * (2 * SIGMOID_REACH / entries)
+    return tuple(torch.sigmoid(x).mul_(2**width - 1).round_().int().tolist())
+
+
+class JointAttention(nn.Module):
+    """Gates that multiply a map: `spikeloom.network.Attention` with latents.
+
+    In floats a gate is the table's largest times σ(a·b / 2^shift · step), where ``step`` is how far apart the table's
+    entries are on the sigmoid's axis; ``quantized``, it is the table's entry, with the gradient of that.
+
+    Parameters
+    ----------
+    input_shape : (rows, columns, channels)
+    time_steps : int
+        of the network
+    kernel : int
+        neighbouring channels, and time steps, that a gate sees: 1 to 7
+    weights : quantizer of `spikeloom.quantizers`
+    table : tuple of int
+        as `sigmoid_table` makes it, by default for 4 bits
+
+    Members: ``time_weight``, ``channel_weight`` (parameters, latents in integer units) and their ``weight_quantizer``;
+    ``shift`` (parameter, a scalar).
+    """
+
+    def __init__(self, input_shape, time_steps, *, kernel=4, weights=None, table=None):
+        super().__init__()
+        self.positions, channels = math.prod(input_shape[:2]), input_shape[2]
+        self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
+        self.time_weight = nn.Parameter(torch.empty(time_steps, time_steps, kernel))
+        self.channel_weight = nn.Parameter(torch.empty(channels, channels, kernel))
+        self.shift = nn.Parameter(torch.empty(()))
+        self.table = sigmoid_table(4) if table is None else table
+        self.register_buffer("gates", torch.tensor(self.table, dtype=torch.float32), persistent=False)
+        self.reset_parameters()
+
+    @property
+    def step(self):
+        """How far apart the table's entries are on the sigmoid's axis."""
+        return 2 * SIGMOID_REACH / len(self.table)
+
+    def reset_parameters(self, generator=None):
+        """Draw the weights as those of synapses are, and begin with a shift that takes products to about 1 on the
+        sigmoid's axis."""
+        span, squared = self.weight_quantizer.span, 1.0
+        for weight in (self.time_weight, self.channel_weight):
+            nn.init.uniform_(weight, -span, span, generator=generator)
+            squared *= weight[0].numel() * span**2 / 3
+        sums = (SUPPOSED_ACTIVITY * self.positions)**2 * math.sqrt(squared)
+        nn.init.constant_(self.shift, max(0.0, math.log2(sums * self.step)))
+
+    @torch.no_grad()
+    def limit(self):
+        """Clip the latents in place to what their integers can reach."""
+        self.weight_quantizer.limit(self.time_weight)
+        self.weight_quantizer.limit(self.channel_weight)
+        self.shift.clamp_(0, LARGEST_SHIFT)
+
+    def used(self, quantized):
+        """Both weights and the shift that gates are made with, differentiable in the latents."""
+        if not quantized:
+            return self.time_weight, self.channel_weight, self.shift
+        shift = quantizers.straight_through(self.shift, self.shift.detach().round().clamp(0, LARGEST_SHIFT))
+        return self.weight_quantizer(self.time_weight), self.weight_quantizer(self.channel_weight), shift
+
+    def forward(self, z, quantized=True):
+        """Inputs (time steps, batch, n_in) times their gates."""
+        maps = z.reshape(*z.shape[:2], self.positions, -1)
+        s = maps.sum(2)
+        time_weight, channel_weight, shift = self.used(quantized)
+        a = _slide(s.permute(1, 0, 2), time_weight[:len(z), :len(z)]).permute(2, 0, 1)
+        b = _slide(s.permute(1, 2, 0), channel_weight).permute(1, 0, 2)
+        gates = torch.sigmoid(a * b * (self.step * torch.exp2(-shift))) * self.gates.max()
+        if quantized:
+            # Float64 holds every product of sums below 2^24.
+            quotient = (a.detach().double() * b.detach().double() * 2.0**-int(shift)).floor_()
+            half = len(self.table) // 2
+            gates = quantizers.straight_through(gates, self.gates[quotient.clamp_(-half, half - 1).long() + half])
+        return (maps * gates.unsqueeze(2)).flatten(2)
+
+    def to_attention(self):
+        """The integer `Attention`."""
+        with torch.no_grad():
+            time_weight, channel_weight, shift = self.used(True)
+            return Attention(_integer_array(time_weight), _integer_array(channel_weight), self.weight_quantizer.format,
+                             int(shift), self.table)
+
+
+def _slide(s, weight):
+    """Of ``s`` (batch, in, length) the sums (batch, length, out) of a one-dimensional convolution with ``weight`` (out,
+    in, k), as many as there are positions."""
+    k = weight.shape[2]
+    before = (k - 1) // 2
+    seen = functional.pad(s, (before, k - 1 - before)).unfold(2, k, 1)  # (batch, in, length, k)
+    return functional.linear(seen.transpose(1, 2).flatten(2), weight.flatten(1))
+
+
 # Layers -----------------------------------------------------------------------------------------
 
 
@@ -130,12 +240,12 @@ class _Synapses(nn.Module):
     """What has weights: from the map of one source to one current for each neuron of a layer.
 
     Members: ``weight`` (parameter, latents in integer units) and its ``weight_quantizer``; ``input_shape``, ``source``
-    and ``pool`` as in `spikeloom.network`.
+    and ``pool`` as in `spikeloom.network`; ``attention``, a `JointAttention` or None.
     """
 
-    def __init__(self, input_shape, weight_shape, weights, source, pool):
+    def __init__(self, input_shape, weight_shape, weights, source, pool, attention=None):
         super().__init__()
-        self.input_shape, self.source, self.pool = tuple(input_shape), source, pool
+        self.input_shape, self.source, self.pool, self.attention = tuple(input_shape), source, pool, attention
         self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
         self.weight = nn.Parameter(torch.empty(weight_shape))
         self.reset_parameters()
@@ -144,6 +254,12 @@ class _Synapses(nn.Module):
         """Draw the weights uniformly from the middle half of their grid (all of a binary or ternary one)."""
         span = self.weight_quantizer.span
         nn.init.uniform_(self.weight, -span, span, generator=generator)
+        if self.attention:
+            self.attention.reset_parameters(generator)
+
+    def attended(self, z, time_steps, quantized):
+        """Inputs (time steps, batch, n_in) as its attention leaves them, for all time steps where it has one."""
+        return self.attention(z.expand(time_steps, -1, -1), quantized) if self.attention else z
 
     def used_weight(self, quantized):
         """The weights that currents are made with, differentiable in the latents."""
@@ -170,9 +286,9 @@ class _Convolution(_Synapses):
     """Synapses that every position has alike. Members beside those of `_Synapses`: ``stride``, ``padding``, ``groups``
     as in `spikeloom.network`."""
 
-    def __init__(self, input_shape, channels, kernel, stride, padding, groups, weights, source, pool):
+    def __init__(self, input_shape, channels, kernel, stride, padding, groups, weights, source, pool, attention=None):
         shape = channels, max(1, input_shape[2] // groups), kernel, kernel
-        super().__init__(input_shape, shape, weights, source, pool)
+        super().__init__(input_shape, shape, weights, source, pool, attention)
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def currents(self, z, quantized, bias=None):
@@ -230,8 +346,10 @@ class _Neurons:
         of the layer in the `Network`
     source : str, optional
         name of the layer (or "input") that feeds this one, by default the layer before
-    pool : `spikeloom.network.Pool`, optional
+    attention : JointAttention, optional
         what happens to the source's map first
+    pool : `spikeloom.network.Pool`, optional
+        what happens to it next
     norm : NoNorm or BatchNorm
     threshold_quantizer, bias_quantizer : quantizers
         by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
@@ -271,6 +389,8 @@ class _Neurons:
         """Clip the latents in place to what their integers can reach."""
         for branch in self.branches:
             branch.weight_quantizer.limit(branch.weight)
+            if branch.attention:
+                branch.attention.limit()
         if isinstance(self.norm, BatchNorm):
             self.threshold.clamp_(min=LEAST_DEVIATIONS)
         else:
@@ -305,6 +425,8 @@ class _Neurons:
         Inputs of shape (1, batch, n_in) with ``time_steps`` are the same at each step; their product with the weights
         is then done once.
         """
+        time_steps = time_steps or len(inputs[0])
+        inputs = [branch.attended(z, time_steps, quantized) for branch, z in zip(self.branches, inputs, strict=True)]
         n_out, added = math.prod(self.shape), None
         normed = isinstance(self.norm, BatchNorm)
         threshold, bias = (None, None) if normed else self.used(quantized)
@@ -323,7 +445,8 @@ class _Neurons:
         """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""
         with torch.no_grad():
             threshold, bias = (_integer_array(tensor) for tensor in self.used(True))
-            return self._integer(lambda branch: _integer_array(branch.used_weight(True)), threshold, bias)
+            layer = self._integer(lambda branch: _integer_array(branch.used_weight(True)), threshold, bias)
+        return dataclasses.replace(layer, attention=self.attention.to_attention()) if self.attention else layer
 
     def _integer_neurons(self, threshold, bias):
         return {"name": self.name, "threshold": threshold, "bias": bias, "v_width": self.neuron.v_width,
@@ -336,7 +459,7 @@ class SpikingDense(_Neurons, _Synapses):
     Parameters
     ----------
     n_in : int, or (rows, columns, channels)
-        inputs, or the map that they make, which ``pool`` needs
+        inputs, or the map that they make, which ``attention`` and ``pool`` need
     n_out : int
 
     ``weight`` has shape (n_out, inputs after pooling).
@@ -344,11 +467,11 @@ class SpikingDense(_Neurons, _Synapses):
 
     shortcut = None
 
-    def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None, pool=None,
-                 norm=None, threshold_quantizer=None, bias_quantizer=None):
+    def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None,
+                 attention=None, pool=None, norm=None, threshold_quantizer=None, bias_quantizer=None):
         input_shape = n_in if isinstance(n_in, tuple | list) else (1, 1, int(n_in))
         weight_shape = n_out, max(1, math.prod(pool.shape(input_shape) if pool else input_shape))
-        super().__init__(input_shape, weight_shape, weights, source, pool)
+        super().__init__(input_shape, weight_shape, weights, source, pool, attention)
         self._init_neurons(n_out, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
 
     def currents(self, z, quantized, bias=None):
@@ -382,10 +505,10 @@ class SpikingConv2d(_Neurons, _Convolution):
     """
 
     def __init__(self, input_shape, channels, neuron, *, kernel=3, stride=1, padding=None, groups=1, weights=None,
-                 threshold=8.0, name="conv", source=None, pool=None, shortcut=None, norm=None,
+                 threshold=8.0, name="conv", source=None, attention=None, pool=None, shortcut=None, norm=None,
                  threshold_quantizer=None, bias_quantizer=None):
         padding = kernel // 2 if padding is None else padding
-        super().__init__(input_shape, channels, kernel, stride, padding, groups, weights, source, pool)
+        super().__init__(input_shape, channels, kernel, stride, padding, groups, weights, source, pool, attention)
         self.shortcut = shortcut
         self._init_neurons(channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
 
@@ -460,7 +583,10 @@ def from_network(network):
 
 
 def _from_layer(layer):
-    options = {"name": layer.name, "source": layer.source, "pool": layer.pool,
+    attention = layer.attention and JointAttention(
+        layer.input_shape, len(layer.attention.time_weights), table=layer.attention.table,
+        weights=quantizers.Exact(layer.attention.weight_format))
+    options = {"name": layer.name, "source": layer.source, "attention": attention, "pool": layer.pool,
                "weights": quantizers.Exact(layer.weight_format), "threshold_quantizer": quantizers.Exact(),
                "bias_quantizer": quantizers.Exact()}
     neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire)
@@ -476,6 +602,11 @@ def _from_layer(layer):
     with torch.no_grad():
         for branch, of_branch in zip(module.branches, layer.branches, strict=True):
             branch.weight.copy_(torch.from_numpy(of_branch.weights.copy()))
+        if attention:  # whose two kernels may differ in length
+            attention.time_weight, attention.channel_weight = (
+                nn.Parameter(torch.from_numpy(weights.copy()).float())
+                for weights in (layer.attention.time_weights, layer.attention.channel_weights))
+            attention.shift.fill_(layer.attention.shift)
         module.threshold.copy_(torch.from_numpy(layer.threshold.copy()))
         module.bias.copy_(torch.from_numpy(layer.bias.copy()))
     return module

@@ -162,6 +162,10 @@ def make_optimizer(config, model):
     groups = []
     for layer, module in zip(config.layers, model.layers, strict=True):
         groups += [{"params": [branch.weight], "size": branch.weight_quantizer.span} for branch in module.branches]
+        if attention := module.attention:
+            groups.append({"params": [attention.time_weight, attention.channel_weight],
+                           "size": attention.weight_quantizer.span})
+            groups.append({"params": [attention.shift], "size": 1.0})
         groups.append({"params": [module.threshold, module.bias], "size": layer.start})
     return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 

@@ -12,6 +12,7 @@ from networks import map_networks, networks
 from spikeloom import model, quantizers, reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Attention,
     Conv2d,
     Dense,
     InputFormat,
@@ -48,6 +49,13 @@ def test_torch_equals_reference(data):
 @settings(max_examples=200, deadline=None)
 def test_maps_in_torch_equal_the_reference(data):
     network = data.draw(map_networks())
+    assert_same(network, data.draw(random_inputs(network)))
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_attention_in_torch_equals_the_reference(data):
+    network = data.draw(map_networks(max_layers=3, attention=True))
     assert_same(network, data.draw(random_inputs(network)))
 
 
@@ -167,6 +175,88 @@ def test_an_identity_adds_another_branch_with_its_factors():
     assert trace.scores.tolist() == [[2]]
 
 
+# Attention --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0, 20, 44, 48])
+def test_the_largest_products_of_an_attention_are_exact(shift):
+    rng = np.random.default_rng(9)
+    time_weights, channel_weights = rng.integers(-128, 128, (4, 4, 7)), rng.integers(-128, 128, (4, 4, 7))
+    time_weights[1], channel_weights[2] = -128, 127
+    attention = Attention(time_weights, channel_weights, WeightFormat("int", 8), shift,
+                          tuple(rng.integers(0, 256, 64).tolist()))
+    layer = Dense("a", np.eye(4, dtype=int), WeightFormat("ternary", 2), np.full(4, 9), np.zeros(4, int), 16,
+                  reset="none", input_shape=(3, 6, 4), attention=attention, pool=Pool("max", 3, 6))
+    network = Network(InputFormat(72, 8, (3, 6, 4)), (layer,), 4)
+    x = rng.integers(0, 256, (64, 4, 72)) // rng.choice([1, 1, 9], (64, 4, 1))
+    x[0] = 255
+    assert attention.reach(0, 255, 18) > 2**24 * 0.95
+    trace = assert_same(network, x)
+    assert len(np.unique(trace.membranes[0])) > 10
+
+
+def test_gates_learn_as_sigmoids():
+    """Quantized, an attention's gradient is that of σ at the integers that it used."""
+    torch.manual_seed(4)
+    layer = model.JointAttention((3, 3, 5), 4)
+    z = torch.randint(0, 2, (4, 2, 45)).float().requires_grad_()
+    value = torch.randn(4, 2, 45)
+    gated = layer(z)
+    (gated * value).sum().backward()
+    grads = [parameter.grad for parameter in (z, layer.time_weight, layer.channel_weight, layer.shift)]
+
+    a_weight, b_weight, shift = (tensor.detach().round().requires_grad_()
+                                 for tensor in (layer.time_weight, layer.channel_weight, layer.shift))
+    x = z.detach().clone().requires_grad_()
+    s = x.view(4, 2, 9, 5).sum(2)
+    a = torch.nn.functional.conv1d(torch.nn.functional.pad(s.permute(1, 0, 2), (1, 2)), a_weight).permute(1, 0, 2)
+    b = torch.nn.functional.conv1d(torch.nn.functional.pad(s.permute(1, 2, 0), (1, 2)), b_weight).permute(2, 0, 1)
+    soft = 15 * torch.sigmoid(a * b * 2.0**-shift * 16 / 64)
+    hard = reference.gates(layer.to_attention(), s.detach().transpose(0, 1).long().numpy())
+    hard = torch.from_numpy(hard).transpose(0, 1)
+    assert (soft - hard).abs().max() <= 1 and hard.unique().numel() > 5
+    used = soft + (hard - soft).detach()
+    expected = (x.view(4, 2, 9, 5) * used.unsqueeze(2)).flatten(2)
+    assert torch.equal(gated, expected.round())
+    (expected * value).sum().backward()
+    for grad, tensor in zip(grads, (x, a_weight, b_weight, shift), strict=True):
+        assert grad.abs().max() > 1e-3
+        torch.testing.assert_close(grad, tensor.grad, rtol=1e-4, atol=1e-4)
+
+    floats = layer(z.detach(), quantized=False)
+    assert floats.max() <= 15 and not torch.equal(floats, floats.round())
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+def test_a_table_has_every_gate(width):
+    table = model.sigmoid_table(width)
+    assert sorted(set(table)) == list(range(2**width)) and list(table) == sorted(table)
+    assert [2**width - 1 - gate for gate in reversed(table)] == list(table)  # σ(−x) = 1 − σ(x)
+
+
+def test_an_attention_begins_where_the_sigmoid_is_steep():
+    generator = torch.Generator().manual_seed(2)
+    for shape, time_steps, weights in (((16, 16, 64), 20, None), ((4, 4, 16), 8, quantizers.Integer(8))):
+        layer = model.JointAttention(shape, time_steps, weights=weights)
+        layer.reset_parameters(generator)
+        z = (torch.rand(time_steps, 8, int(np.prod(shape)), generator=generator) < model.SUPPOSED_ACTIVITY).float()
+        gates = layer(z, quantized=False).unflatten(2, (-1, shape[2])).amax(2)
+        inner = (gates > 1) & (gates < 14)
+        assert inner.float().mean() > 0.7
+        assert gates.std() > 1
+
+
+def test_latents_of_an_attention_stay_on_their_grid():
+    layer = model.SpikingDense((1, 2, 3), 2, Neuron(6), attention=model.JointAttention((1, 2, 3), 4))
+    with torch.no_grad():
+        for parameter in layer.attention.parameters():
+            parameter.fill_(-70.0)
+    layer.limit()
+    assert {parameter.detach().unique().item() for parameter in layer.attention.parameters()} == {-1.0, 0.0}
+    made = layer.to_layer().attention
+    assert (made.shift, made.time_weights.max(), made.table) == (0, -1, model.sigmoid_table(4))
+
+
 # Batch norm -------------------------------------------------------------------------------------
 
 
@@ -234,7 +324,7 @@ def test_losses_see_the_mean_of_votes_and_scores_are_their_sum():
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_network_survives_the_way_through_torch(data):
-    network = data.draw(networks() | map_networks())
+    network = data.draw(networks() | map_networks() | map_networks(attention=True))
     assert model.from_network(network).to_network().digest == network.digest
 
 

@@ -10,8 +10,8 @@
 ``activity``, ``events``, ``events_pooled``, ``events_shortcut``
     lists with an entry for each layer, measured on training samples, all of them means per time step: non-zero
     inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
-    binary); set bits after pooling (the same where nothing is pooled); set bits of what comes to its shortcut,
-    before pooling, or null where it has none
+    binary); set bits after attention and pooling (the same where there is neither); set bits of what comes to its
+    shortcut, before pooling, or null where it has none
 ``rows``
     a list with an entry for each layer: of a convolution, the mean clock cycles that a pass over each row of its map
     takes in gateware, for each of `spikeloom.cost.PACES`; null of others
@@ -83,8 +83,8 @@ def activity(network, inputs, *, device=None):
         fired = {INPUT: chunk} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
         for total, layer, sources in zip(totals, network.layers, network.sources, strict=True):
             own, *others = (fired[source] for source in sources)
-            total += (np.count_nonzero(own), _bits(own), _bits(reference.pool(layer, own)), *map(_bits, others),
-                      *[0] * (1 - len(others)))
+            total += (np.count_nonzero(own), _bits(own), _bits(reference.pool(layer, reference.attend(layer, own))),
+                      *map(_bits, others), *[0] * (1 - len(others)))
     per_step = inputs.shape[0] * inputs.shape[1]
     nonzero, bits, pooled, shortcut = ([int(total) / per_step for total in column] for column in
                                        zip(*totals, strict=True))

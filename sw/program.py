@@ -264,6 +264,8 @@ class Core:
                                  "program must be reloadable")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
+        if self.layer.attention:
+            raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
 

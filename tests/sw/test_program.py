@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spikeloom import files
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
+from spikeloom.network import Attention, Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.program import KIND, VERSION, Placement, Program, WordFormat
 
 
@@ -91,6 +91,14 @@ def test_graded_spikes_have_no_gateware_yet():
     net = Network(InputFormat(11), (layer,), 4)
     with pytest.raises(SpikeloomError, match="^Layer only: graded spikes run in the reference, not yet in gateware$"):
         Program(net, "hx8k", [Placement(2, 1)])
+
+
+def test_attention_has_no_gateware_yet():
+    gates = Attention(np.ones((4, 4, 1), int), np.ones((11, 11, 1), int), WeightFormat("ternary", 2), 0, (0, 1))
+    layer = Dense("only", np.ones((2, 11), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6,
+                  input_shape=(1, 1, 11), attention=gates)
+    with pytest.raises(SpikeloomError, match="^Layer only: attention runs in the reference, not yet in gateware$"):
+        Program(Network(InputFormat(11), (layer,), 4), "hx8k", [Placement(2, 1)])
 
 
 def test_unknown_target():

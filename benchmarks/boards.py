@@ -44,8 +44,8 @@ def network():
     return Network.load(path)
 
 
-def verified(figures, what, virtual, program, inputs):
-    """Hold a virtual board to the reference on ``inputs`` and note what came of it."""
+def verified(figures, what, virtual, program, inputs, samples="images"):
+    """Hold a virtual board to the reference on ``inputs``, which are ``samples``, and note what came of it."""
     with virtual, connection.connect(virtual.port, baud=virtual.baud, timeout=5) as board:
         if not board.loaded:
             host.load(board, program)
@@ -54,8 +54,9 @@ def verified(figures, what, virtual, program, inputs):
         seconds = time.perf_counter() - started
     equal = result.samples if result.difference is None else 0
     print(f"{what}: {result.difference or 'equal'} ({seconds:.0f} s)", flush=True)
-    figures.add(f"{what}: images equal to the reference", equal, "images, scores and spikes of each layer",
+    figures.add(f"{what}: {samples} equal to the reference", equal, f"{samples}, scores and spikes of each layer",
                 f"{len(inputs)}", equal == len(inputs))
+    return result
 
 
 def main():

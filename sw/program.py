@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -738,6 +738,20 @@ class MapCore(Window, Core):
             name: shape for name, shape in super().image_shapes.items() if name != "weights"}
 
 
+@lru_cache(maxsize=64)
+def waiting_rows(network):
+    """By name of a convolution of ``network``, its `MapCore.waiting`."""
+    maps = [(layer, sources) for layer, sources in zip(network.layers, network.sources, strict=True)
+            if isinstance(layer, Conv2d)]
+    if not any(layer.shortcut for layer, _ in maps):  # paths do not meet
+        return {layer.name: (0,) for layer, _ in maps}
+    rows = {INPUT: network.input.shape[0]} | {layer.name: layer.shape[0] for layer, _ in maps}
+    edges = [(source, layer.name, Branch(synapses, None, 1, 1)) for layer, sources in maps
+             for source, synapses in zip(sources, layer.branches, strict=True)]
+    counts = iter(rows_waiting(rows, edges))
+    return {layer.name: tuple(next(counts) for _ in sources) for layer, sources in maps}
+
+
 @dataclass(frozen=True)
 class Placement:
     """What the compiler chose for one layer: ``lanes``, update ``units``, and which ``memory`` its weights are in."""
@@ -792,7 +806,7 @@ class Program:
         def words_of(source):
             return cores[source].o_words if source in cores else WordFormat.of_input_map(network.input)
 
-        waiting = self._waiting
+        waiting = waiting_rows(network)
         for layer, placement, sources in zip(network.layers, self.placements, network.sources, strict=True):
             words = words_of(sources[0])
             how = placement.lanes, placement.units, target.memory_registers, placement.memory, self.reloadable
@@ -807,20 +821,6 @@ class Program:
                 core = Core(layer, self.i_words if flat else words, *how)
             cores[layer.name] = core
         return tuple(cores.values())
-
-    @cached_property
-    def _waiting(self):
-        """By layer, `MapCore.waiting`."""
-        maps = [(layer, sources) for layer, sources in zip(self.network.layers, self.network.sources, strict=True)
-                if isinstance(layer, Conv2d)]
-        found = {layer.name: (0,) * len(sources) for layer, sources in maps}
-        if any(layer.shortcut for layer, _ in maps):  # else there is one path
-            rows = {INPUT: self.network.input.shape[0]} | {layer.name: layer.shape[0] for layer, _ in maps}
-            edges = [(source, layer.name, Branch(synapses, None, 1, 1)) for layer, sources in maps
-                     for source, synapses in zip(sources, layer.branches, strict=True)]
-            counts = iter(rows_waiting(rows, edges))
-            found = {name: tuple(next(counts) for _ in each) for name, each in found.items()}
-        return found
 
     @property
     def i_words(self):
@@ -860,6 +860,7 @@ class Program:
             "layers": [{
                 "neurons": core.layer.n_out,
                 "weight_format": dataclasses.asdict(core.layer.weight_format),
+                **_map_shape(network, core.layer),
                 "v_width": core.layer.v_width,
                 "leak": {"kind": core.layer.leak.kind,
                          **({"shift": core.layer.leak.shift} if isinstance(core.layer.leak, ShiftLeak) else {})},
@@ -944,10 +945,28 @@ class Program:
         return program
 
 
+def _map_shape(network, layer):
+    """What the shape of a program says of a layer on maps: where its branches come from (0 is the input, 1 the first
+    layer), and what they do there."""
+    if not (isinstance(layer, Conv2d) or layer.pool):
+        return {}
+    numbers = {INPUT: 0} | {each.name: number for number, each in enumerate(network.layers, 1)}
+    sources = network.sources[network.layers.index(layer)]
+    return {"inputs": [{
+        "source": numbers[source],
+        "input_shape": list(branch.input_shape),
+        "pool": branch.pool and dataclasses.asdict(branch.pool),
+        "weights": list(branch.weights.shape),
+        **({"weight_format": dataclasses.asdict(branch.weight_format), "stride": branch.stride,
+            "padding": branch.padding, "groups": branch.groups} if isinstance(layer, Conv2d) else {}),
+    } for branch, source in zip(layer.branches, sources, strict=True)]}
+
+
 def _memories(number, core):
     """The arrays that a program file holds for layer ``number``."""
     layer = core.layer
     return {f"{number}.weight_memory": core.weights,
+            **({f"{number}.shortcut_memory": core.shortcut.weights} if layer.shortcut else {}),
             f"{number}.threshold_memory": core.in_words(layer.threshold).astype(np.int32),
             f"{number}.bias_memory": core.in_words(layer.bias).astype(np.int32)}
 
@@ -956,10 +975,11 @@ def _difference(mine, theirs, path=""):
     """The first place where two shapes differ, in words."""
     if isinstance(mine, dict) and isinstance(theirs, dict) and mine.keys() == theirs.keys():
         pairs = [(f"{path} {key}", mine[key], theirs[key]) for key in mine]
-    elif isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
-        pairs = [(f"layer {number}", *pair) for number, pair in enumerate(zip(mine, theirs, strict=True))]
-    elif isinstance(mine, list):
-        return f"{len(mine)} layers against {len(theirs)}"
+    elif isinstance(mine, list) and isinstance(mine[0], dict) and len(mine) == len(theirs):
+        pairs = [(f"{path.removesuffix('s')} {number}", *pair)
+                 for number, pair in enumerate(zip(mine, theirs, strict=True))]
+    elif isinstance(mine, list) and isinstance(mine[0], dict):
+        return f"{len(mine)}{path} against {len(theirs)}"
     else:
         return f"{path.strip()} {_plain(mine)} against {_plain(theirs)}"
     return next(_difference(a, b, where) for where, a, b in pairs if a != b)

@@ -1,17 +1,22 @@
 """How many rows of a map must be able to wait where two paths through a network meet.
 
 A core for maps keeps few rows of its source, and a source sends a row only when all that take it have room. Where one
-way from a source to a layer is longer than another, the short one's rows must wait until those of the long one come,
-or each would wait for the other for ever.
+way from a source to a layer is longer than another, rows of the short one must wait until those of the long one come:
+without room for that they would wait for each other for ever, and with little room most layers would be idle at any
+time.
 """
+
+#: Time is counted in fractions of a row; and this many pass until a row that has been sent is seen.
+ROW, SEEN = 4, 1
 
 
 def rows_waiting(rows, edges):
-    """Rows that each edge must hold beside those that its taker keeps, so that none ever waits for itself.
+    """Rows that each edge must hold beside those that its taker keeps, so that it never keeps its source from sending
+    while the taker lacks a row of another source.
 
-    A time step leaves nothing behind, so one that comes to its end shows that all do. It is played row by row; where
-    nothing moves, there is a circle of layers that wait, either for a row or for room, and one of those edges that
-    lack room gets more.
+    Time steps are played row by row, all layers taking as long for a time step; an edge that is found so gets room for
+    one row more. Since each time step leaves nothing behind, one that comes to its end shows that all do, however fast
+    the layers are.
 
     Parameters
     ----------
@@ -22,42 +27,53 @@ def rows_waiting(rows, edges):
 
     Returns a list with a number for each edge.
     """
-    waiting, sent = [0] * len(edges), dict.fromkeys(rows, 0)
-    released = [[sum(window.dropped[:row]) for row in range(rows[taker] + 1)] for _, taker, window in edges]
-    needed = [[window.arrives_with(before + awaited) for before, awaited in zip(dropped, window.awaited, strict=False)]
-              for (_, _, window), dropped in zip(edges, released, strict=True)]
+    into, out_of = ({name: [n for n, edge in enumerate(edges) if edge[end] == name] for name in rows} for end in (1, 0))
+    places = [_Places(rows[source], window) for source, _, window in edges]
+    waiting, duration = [0] * len(edges), {name: ROW * max(rows.values()) // rows[name] for name in rows}
+    # Enough time steps for a row to have gone through the network while others follow.
+    total = {name: (2 + sum(window.banks for *_, window in edges) // min(rows.values())) * rows[name] for name in rows}
+    begun, sent, free_at = (dict.fromkeys(rows, 0) for _ in range(3))
+    arrivals, now = [], 0
 
-    def room(number):
-        """Rows that have had room since the time step began."""
-        source, taker, window = edges[number]
-        places, taken = released[number][sent[taker]] + window.banks, 0
-        for row in range(rows[source]):
-            taken += window.opens[row]
-            if taken > places:
-                return row + waiting[number]
-        return rows[source]
+    def lacks_row(name, but=None):
+        return any(sent[edges[n][0]] < places[n].needed(begun[name]) for n in into[name] if n != but)
 
-    def held_up(name):
-        """What keeps ``name`` from sending a row: who has to move first, and the edge that lacks room, if it is one; or
-        None."""
-        for number, (source, taker, _) in enumerate(edges):
-            if taker == name and sent[source] < needed[number][sent[name]]:
-                return source, None
-        for number, (source, taker, _) in enumerate(edges):
-            if source == name and sent[name] >= room(number):
-                return taker, number
-        return None
-
-    while unfinished := [name for name in rows if sent[name] < rows[name]]:
-        able = [name for name in unfinished if held_up(name) is None]
-        for name in able:
-            if held_up(name) is None:
-                sent[name] += 1
-        if not able:
-            path = [unfinished[0]]
-            while path[-1] not in path[:-1]:
-                path.append(held_up(path[-1])[0])
-            circle = path[path.index(path[-1]):-1]
-            full = [edge for _, edge in map(held_up, circle) if edge is not None]
-            waiting[min(full, key=waiting.__getitem__)] += 1
+    while any(sent[name] < total[name] for name in rows):
+        now += 1
+        for _, name in filter(lambda arrival: arrival[0] == now, arrivals):
+            sent[name] += 1
+        arrivals = [arrival for arrival in arrivals if arrival[0] > now]
+        for name in rows:
+            if begun[name] == total[name] or now < free_at[name] or lacks_row(name):
+                continue
+            full = [n for n in out_of[name] if begun[name] >= places[n].room(sent[edges[n][1]]) + waiting[n]]
+            if not full:
+                begun[name] += 1
+                free_at[name] = now + duration[name]
+                arrivals.append((now + duration[name] + SEEN, name))
+            for n in full:
+                taker = edges[n][1]
+                waiting[n] += now >= free_at[taker] and lacks_row(taker, but=n)
     return waiting
+
+
+class _Places:
+    """What a `Window` on a map of so many ``rows`` needs and has room for, counted from the first time step on."""
+
+    def __init__(self, rows, window):
+        self.rows, self.kept, self.banks = rows, window.kept[0], window.banks
+        before = [sum(window.dropped[:row]) for row in range(len(window.dropped) + 1)]
+        self.released = before[:-1]
+        self.arrived = [window.arrives_with(sum(pair)) for pair in zip(self.released, window.awaited, strict=True)]
+        self.opens = [row for row, opens in enumerate(window.opens) if opens]
+
+    def needed(self, count):
+        """Rows of the map that must have come before the taker can send another, when it has begun so many."""
+        step, row = divmod(count, len(self.released))
+        return step * self.rows + self.arrived[row]
+
+    def room(self, count):
+        """Rows of the map that have had room when the taker has sent so many."""
+        step, row = divmod(count, len(self.released))
+        step, place = divmod(step * self.kept + self.released[row] + self.banks, self.kept)
+        return step * self.rows + self.opens[place]

@@ -22,8 +22,8 @@ OFF, ON = "#2f6db5", "#d0482f"
 #: Layers of a sample side by side; frames of one; samples whose activity is drawn one by one.
 ACROSS, FRAMES, SINGLE = 4, 8, 20
 
-#: Membranes of more layers than this are shown of some only.
-TRACED_LAYERS = 6
+#: Of more layers than this, spikes and membranes are shown of some only.
+RASTER_LAYERS, TRACED_LAYERS = 11, 6
 
 #: Kernels are shown of layers with so many channels in at most, of so many channels out, so many side by side.
 KERNEL_CHANNELS, KERNELS, KERNELS_ACROSS = 3, 64, 16
@@ -60,7 +60,7 @@ def _figure(width, height):
 @_drawn
 def rasters(network, inputs, expected, seen, sample, *, shape=None, name="gateware"):
     """One sample: its input, then each layer's spikes (of silent layers the membranes), reference beside ``name``. Of
-    maps it is how much there was at each position.
+    maps it is how much there was at each position. Of many layers some are left out, but none that differs.
 
     Parameters
     ----------
@@ -69,13 +69,14 @@ def rasters(network, inputs, expected, seen, sample, *, shape=None, name="gatewa
     shape : (rows, columns, channels), optional
         of the image that the inputs are; it is drawn as its mean over time
     """
-    layers = network.layers
-    rows, columns = _rows_and_columns(1 + len(layers), ACROSS)
+    shown = _shown(expected.spikes, seen.spikes, sample, RASTER_LAYERS)
+    rows, columns = _rows_and_columns(1 + len(shown), ACROSS)
     widths = [2.1 if rows == 1 else 2.9] + [2.9] * (columns - 1)
     figure = _figure(sum(widths), 3.1 * rows)
     parts = figure.subfigures(rows, columns, width_ratios=widths, squeeze=False).ravel()
     _input(parts[0], inputs[sample], network.input.bounds[1], shape)
-    for number, (part, layer) in enumerate(zip(parts[1:], layers, strict=False)):
+    for part, number in zip(parts[1:], shown, strict=False):
+        layer = network.layers[number]
         silent = isinstance(layer.fire, Silent)
         what = "membranes" if silent else "spikes"
         pair = [getattr(trace, what)[number][sample] for trace in (expected, seen)]
@@ -211,10 +212,7 @@ def _time_axis(axis, steps):
 def traces(network, expected, seen, sample, *, name="gateware"):
     """One sample: membranes of some neurons of each layer, ``name`` dashed over the reference, and spikes. Of many
     layers some are left out, but none that differs."""
-    differ = [number for number in range(len(network.layers))
-              if (expected.membranes[number][sample] != seen.membranes[number][sample]).any()]
-    evenly = np.linspace(0, len(network.layers) - 1, min(len(network.layers), TRACED_LAYERS)).round()
-    shown = sorted({*differ, *evenly.astype(int).tolist()})
+    shown = _shown(expected.membranes, seen.membranes, sample, TRACED_LAYERS)
     figure = _figure(10, 1.9 * len(shown) + 0.35)
     panels = figure.subplots(len(shown), TRACED, squeeze=False)
     width = 6 if seen.spikes[0].shape[1] < 40 else 4
@@ -251,6 +249,14 @@ def traces(network, expected, seen, sample, *, name="gateware"):
     figure.legend([Line2D([], [], **kind) for kind in kinds.values()], kinds, loc="outside upper right",
                   ncols=len(kinds), frameon=False, fontsize=8)
     return figure
+
+
+def _shown(expected, seen, sample, most):
+    """Numbers of layers to show: so many at most, spread evenly, and all that differ."""
+    differ = [number for number, pair in enumerate(zip(expected, seen, strict=True))
+              if not np.array_equal(*(values[sample] for values in pair))]
+    evenly = np.linspace(0, len(seen) - 1, min(len(seen), most)).round()
+    return sorted({*differ, *evenly.astype(int).tolist()})
 
 
 def _telling(layer, membranes, spikes, wrong):

@@ -25,7 +25,7 @@ from .target import find
 GATEWARE = ("amaranth", "verilator", "icarus", "netlist")
 
 #: Inputs, spikes and membranes that the reference makes at a time; and synaptic operations that it may take for a test
-#: set, a minute or so. Of a larger one only the first samples are run.
+#: set, some minutes. Of a larger one only the first samples are run.
 VALUES, WORK = 2**23, 2**37
 
 #: A title names each of so many layers at most.
@@ -375,7 +375,9 @@ def _test(network, data_dir):
     loaded, labels = data.load(name, "test", data_dir, encoder)
     work = network.time_steps * sum(branch.weights.size * math.prod(branch.shape[:2])
                                     for layer in network.layers for branch in layer.branches)
-    count = min(len(labels), max(1, WORK // work))
+    count = min(len(labels), WORK // work)
+    if not count:
+        raise SpikeloomError(f"a sample takes up to {work:.1e} synaptic operations, too many for the reference")
     winners = [reference.run(network, encoder(torch.from_numpy(loaded[start:start + batch])).numpy()).winners
                for batch in [min(count, _batch(network))] for start in range(0, count, batch)]
     return Classified(labels[:count], np.concatenate(winners)[:count], len(labels))
@@ -440,6 +442,8 @@ def _samples(findings):
         return ""
     run = (findings.network, simulation.expected, simulation.seen)
     maps = any(pictures.is_map(layer.shape) for layer in findings.network.layers)
+    many = len(findings.network.layers)
+    omitted = " Some layers are left out, but none that differs."
     parts = []
     for sample in _chosen(simulation):
         winners = int(simulation.expected.winners[sample]), int(simulation.seen.winners[sample])
@@ -457,12 +461,14 @@ def _samples(findings):
             pictures.rasters(run[0], simulation.inputs, *run[1:], sample, shape=findings.shape, name=simulation.name),
             f"The input, then for each layer what the reference and {simulation.name} did at each time step: "
             "the two must look the same, and the line above them counts where they are not."
-            + (" Of maps it is how many spikes there were at each position." if maps else "")))
+            + (" Of maps it is how many spikes there were at each position." if maps else "")
+            + (omitted if many > pictures.RASTER_LAYERS else "")))
         parts.append(_figure(
             pictures.traces(*run, sample, name=simulation.name),
             f"Membrane potentials as stored after each time step: the dashed line of {simulation.name} must run "
             "along the wide one of the reference; a triangle marks a spike, whose reset has already been taken off."
-            + (" Neurons of maps are named by row, column and channel." if maps else "")))
+            + (" Neurons of maps are named by row, column and channel." if maps else "")
+            + (omitted if many > pictures.TRACED_LAYERS else "")))
     return _section("Samples, spike by spike", *parts)
 
 

@@ -9,7 +9,18 @@ import pytest
 from spikeloom import cli, config, files, pictures, reference, report, train
 from spikeloom.compile import compile
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Dense, GradedSpike, InputFormat, Network, ShiftLeak, Silent, WeightFormat
+from spikeloom.network import (
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    Pool,
+    ShiftLeak,
+    Shortcut,
+    Silent,
+    WeightFormat,
+)
 from spikeloom.sim import trace
 
 SAMPLES = 6
@@ -39,6 +50,34 @@ def folder(tmp_path, network):
     simulate(tmp_path, program, inputs, reference.run(network, inputs))
     build(tmp_path, program=program.digest, network=network.digest)
     return tmp_path
+
+
+def conv(rng, name, shape, channels, kernel=3, **options):
+    form, groups = WeightFormat("ternary", 2), options.get("groups", 1)
+    fields = {"input_shape": shape, "weight_format": form, "v_width": 6, "padding": kernel // 2} | options
+    return Conv2d(name=name, weights=rng.choice(form.values, (channels, shape[2] // groups, kernel, kernel)),
+                  threshold=np.full(channels, 3), bias=rng.integers(-1, 2, channels), **fields)
+
+
+def map_network(channels, *, votes=2):
+    """A network on maps of ``channels``: every kind of convolution, pool and shortcut, and a branch past a layer."""
+    rng = np.random.default_rng(5)
+    identity = Shortcut("entry", (6, 8, 4), np.full((4, 1, 1, 1), 2), WeightFormat("int", 3), groups=4)
+    layers = (conv(rng, "entry", (6, 8, channels), 4, 5),
+              conv(rng, "depth", (6, 8, 4), 4, groups=4),
+              conv(rng, "both", (6, 8, 4), 4, shortcut=identity),
+              conv(rng, "down", (6, 8, 4), 6, padding=0, stride=2, groups=2, pool=Pool("max", 2, 1)),
+              layer(rng, "out", 6, 3 * votes, input_shape=(1, 3, 6), pool=Pool("sum", 1, 3)))
+    return Network(InputFormat(48 * channels, 2, (6, 8, channels)), layers, 4, votes=votes)
+
+
+def simulate_maps(folder, network, count=3):
+    """A run's folder with a network on maps and a simulation without labels; the inputs, and what was seen."""
+    network.save(folder / "network.npz")
+    inputs = np.random.default_rng(6).integers(0, 4, (count, network.time_steps, network.input.size))
+    seen = reference.run(network, inputs)
+    trace.save(folder / "simulation.npz", network, "torch", inputs, None, seen, None)
+    return inputs, seen
 
 
 def simulate(folder, program, inputs, seen, labels=(0, 1, 2, 0, 1, 2)):
@@ -132,6 +171,130 @@ def test_digits_are_shown_as_images_and_tested_whole(tmp_path):
     assert findings.shape == (8, 8, 1) and findings.missing[-1].startswith("checkpoint.pt")
     assert dict(findings.rows)["accuracy, reference"].endswith(" of 450 samples")
     assert "The reference on the whole test set" in page(tmp_path)
+
+
+def test_of_a_large_test_set_only_the_first_samples_run(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    data = {"dataset": "digits", "encoder": {"kind": "direct", "time_steps": 2, "width": 2}}
+    network = Network(InputFormat(64, 2), (layer(rng, "out", 64, 10),), 2,
+                      notes={"data": data, "accuracy": {"torch": 0.5}})
+    network.save(tmp_path / "network.npz")
+    whole = report.Findings.gather(tmp_path).test
+    monkeypatch.setattr(report, "WORK", 2 * 640 * 100 + 5)
+    monkeypatch.setattr(report, "VALUES", 2 * 74 * 30)
+    findings = report.Findings.gather(tmp_path)
+    assert np.array_equal(findings.test.winners, whole.winners[:100]) and whole.whole and not findings.test.whole
+    rows = dict(findings.rows)
+    assert rows["accuracy, torch-integer"] == "50.00% of 450 samples"
+    assert rows["accuracy, reference"].endswith(" of 100 samples")
+    text = page(tmp_path)
+    assert "The reference on the first 100 of 450 samples of the test set" in text
+    assert "recomputed here, on the first of 450" in text
+    monkeypatch.setattr(report, "WORK", 2 * 640 - 1)
+    assert report.Findings.gather(tmp_path).missing[-1] == (
+        "the test set: a sample takes up to 1.3e+03 synaptic operations, too many for the reference")
+
+
+@pytest.mark.parametrize(("channels", "pictures_of"), [(1, 0), (2, 1), (3, 1)])
+def test_maps_of_any_channels_without_labels(tmp_path, channels, pictures_of):
+    simulate_maps(tmp_path, map_network(channels), 1)
+    findings = report.Findings.gather(tmp_path)
+    assert findings.shape == (6, 8, channels)
+    text = page(tmp_path)
+    samples = text.count("<h3>Sample")
+    # The kernels of three layers, frames and rasters and traces of each sample, four of activity.
+    assert text.count("<img") == 1 + 3 + samples * (2 + pictures_of) + 4 and samples == 1
+    assert text.count("<figcaption>The frames that came in: off in blue, on in red.<") == samples * (channels == 2)
+    assert text.count("<figcaption>The frames that came in, all channels together.<") == samples * (channels == 3)
+    assert "The kernels of entry, a column for each of its 4 channels" in text and "The kernels of depth" in text
+    assert f"Spikeloom: 6x8x{channels}-4c5-4c3-4c3-6c3-6" in text and "2 neurons to a class" in text
+    for cell in (f"6x8x{channels} → 6x8x4", "3x3 depthwise conv", "6x8x4 → 1x3x6", "1x3x6 → 6",
+                 "3x3 conv, and from entry 1x1 depthwise conv", "max pool 2x1, 3x3 conv, stride 2, padding 0, 2 groups",
+                 "sum pool of all positions, dense"):
+        assert f"<td>{cell}</td>" in text
+
+
+def test_a_difference_in_a_map_is_ringed(tmp_path, monkeypatch):
+    network = map_network(2)
+    inputs, seen = simulate_maps(tmp_path, network, 1)
+    ringed = []
+    real = pictures._positions
+    monkeypatch.setattr(pictures, "_positions", lambda axes, pair, wrong, shape: (
+        ringed.append(wrong.reshape(-1, *shape)), real(axes, pair, wrong, shape)))
+    seen.spikes[1][0, 2, 77] ^= 1
+    monkeypatch.setattr(report, "_activity", lambda findings: "")
+    monkeypatch.setattr(report, "_weights", lambda findings: "")
+    trace.save(tmp_path / "simulation.npz", network, "torch", inputs, None, seen, None)
+    assert "First at sample 0, time step 2, layer depth, neuron 77: spike" in page(tmp_path)
+    assert np.argwhere(ringed[1]).tolist() == [[2, *np.unravel_index(77, (6, 8, 4))]]
+    assert sum(wrong.sum() for wrong in ringed) == 1
+
+
+def test_events_come_from_each_layers_own_source(tmp_path):
+    rng = np.random.default_rng(8)
+    shortcut = Shortcut("past", (3, 3, 2), np.ones((2, 2, 1, 1), int), WeightFormat("int", 2))
+    network = Network(InputFormat(18, 2, (3, 3, 2)), (
+        conv(rng, "past", (3, 3, 2), 2), conv(rng, "other", (3, 3, 2), 2, source="input", shortcut=shortcut),
+        layer(rng, "out", 18, 2)), 4)
+    inputs, seen = simulate_maps(tmp_path, network)
+    entering = report.Findings.gather(tmp_path).simulation.entering
+    from_input = np.bitwise_count(inputs).sum(axis=2).ravel()
+    assert np.array_equal(entering, np.stack([from_input, from_input, seen.spikes[1].sum(axis=2).ravel()], axis=1))
+
+
+def test_the_reference_runs_in_batches(tmp_path, monkeypatch):
+    network = map_network(2)
+    _, seen = simulate_maps(tmp_path, network, 5)
+    monkeypatch.setattr(report, "VALUES", 2 * network.time_steps * (96 + 4 * 144 + 18 + 6) + 1)
+    assert report._batch(network) == 2
+    expected = report.Findings.gather(tmp_path).simulation.expected
+    for name in ("spikes", "membranes"):
+        for a, b in zip(getattr(expected, name), getattr(seen, name), strict=True):
+            assert np.array_equal(a, b)
+    assert np.array_equal(expected.scores, seen.scores) and np.array_equal(expected.winners, seen.winners)
+
+
+def test_polarities_have_colours(monkeypatch):
+    class Axis:
+        def pcolormesh(self, colors, **_):
+            self.colors = colors[::-1]
+
+        def __getattr__(self, name):
+            return lambda *_, **__: None
+
+    axis = Axis()
+    monkeypatch.setattr(pictures, "_frame", lambda axis: None)
+    pictures._image(axis, np.array([[[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0]]]))
+    white, off, on, both, half = axis.colors[0]
+    assert white.tolist() == [1, 1, 1]
+    to_rgb = pictures.matplotlib.colors.to_rgb
+    assert np.allclose(off, to_rgb(pictures.OFF)) and np.allclose(on, to_rgb(pictures.ON))
+    assert (both <= np.minimum(off, on)).all() and np.allclose(half, (1 + off) / 2)
+    pictures._image(axis, np.array([[[0.25], [1]]]))
+    assert axis.colors[0].tolist() == [[0.75] * 3, [0] * 3]
+
+
+def test_of_many_layers_some_are_shown_and_all_that_differ():
+    rng = np.random.default_rng(9)
+    count = 13
+    network = Network(InputFormat(4), tuple(layer(rng, f"layer_{n}_", 4, 4) for n in range(count)), 3)
+    inputs = np.ones((1, 3, 4), int)
+    expected, seen = reference.run(network, inputs), reference.run(network, inputs)
+    evenly = [0, 2, 5, 7, 10, 12]
+    assert pictures._shown(expected.membranes, seen.membranes, 0, 6) == evenly
+    seen.membranes[4][0, 1, 2] += 1
+    drawn = pictures.traces(network, expected, seen, 0)
+    assert [n for n in range(count) if f"layer_{n}_, neuron" in drawn] == sorted([*evenly, 4])
+    assert pictures._shown(expected.spikes, seen.spikes, 0, 20) == list(range(count))
+
+
+def test_info_says_what_synapses_are(tmp_path, capsys):
+    map_network(2).save(tmp_path / "network.npz")
+    assert cli.main(["info", str(tmp_path / "network.npz")]) == 0
+    said = capsys.readouterr().out
+    assert ": 6 x 8 x 2 inputs of 2 bit, " in said
+    assert "  entry: 6x8x2 -> 6x8x4, 5x5 conv, 2-bit ternary weights (" in said
+    assert "  out: 1x3x6 -> 6, sum pool of all positions, dense, " in said
 
 
 def test_graded_spikes_in_the_reference_alone(tmp_path):

@@ -274,19 +274,27 @@ def _telling(layer, membranes, spikes, wrong):
 
 @_drawn
 def weights(network):
-    """For each layer, how its weights are spread over the levels of their grid; a shortcut's by themselves."""
-    branches = [(layer.name + (", shortcut" if branch is not layer else ""), branch)
-                for layer in network.layers for branch in layer.branches]
-    figure, panels = _grid(len(branches), 2.5)
-    for axis, (name, branch) in zip(panels, branches, strict=True):
-        levels = np.unique(branch.weight_format.values)
-        shares = np.array([(branch.weights == level).mean() * 100 for level in levels])
+    """For each layer, how its weights are spread over the levels of their grid; its attention's and its shortcut's by
+    themselves."""
+    spread = []
+    for layer in network.layers:
+        spread.append((layer.name, layer.weights, layer.weight_format))
+        if layer.attention:
+            spread += [(f"{layer.name}, attention to {what}", weights, layer.attention.weight_format)
+                       for what, weights in (("time", layer.attention.time_weights),
+                                             ("channels", layer.attention.channel_weights))]
+        if layer.shortcut:
+            spread.append((f"{layer.name}, shortcut", layer.shortcut.weights, layer.shortcut.weight_format))
+    figure, panels = _grid(len(spread), 2.5)
+    for axis, (name, weights, form) in zip(panels, spread, strict=True):
+        levels = np.unique(form.values)
+        shares = np.array([(weights == level).mean() * 100 for level in levels])
         bars = axis.bar(np.arange(len(levels)), shares, width=0.8, color=PLAIN)
         if len(levels) <= 7:
             axis.bar_label(bars, [f"{share:.0f}%" for share in shares], fontsize=7.5, color="#444", padding=1)
         every = max(1, -(-len(levels) // 9))
         axis.set_xticks(np.arange(len(levels))[::every], [str(level) for level in levels[::every]])
-        axis.set_title(f"{name}: {branch.weight_format.width}-bit {branch.weight_format.kind}", loc="left")
+        axis.set_title(f"{name}: {form.width}-bit {form.kind}", loc="left")
         axis.set_xlabel("weight")
         axis.margins(y=0.12)
     panels[0].set_ylabel("% of the weights")

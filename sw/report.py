@@ -622,8 +622,8 @@ def _words(kind):
 
 def sizes(layer):
     """What comes into a layer and what it is: numbers of neurons, or maps, as text."""
-    return [_by(shape) if isinstance(layer, Conv2d) or (layer.pool and shape is layer.input_shape) else f"{size}"
-            for shape, size in ((layer.input_shape, layer.n_in), (layer.shape, layer.n_out))]
+    return [_by(shape) if isinstance(layer, Conv2d) or ((layer.pool or layer.attention) and shape is layer.input_shape)
+            else f"{size}" for shape, size in ((layer.input_shape, layer.n_in), (layer.shape, layer.n_out))]
 
 
 def synapses(layer):
@@ -636,7 +636,7 @@ def synapses(layer):
 
 
 def _branch(branch):
-    told = []
+    told = ["attention to time and channels"] if branch.attention else []
     if branch.pool:
         whole = (branch.pool.rows, branch.pool.columns) == branch.input_shape[:2]
         told.append(f"{branch.pool.kind} pool " + ("of all positions" if whole else _by((branch.pool.rows,

@@ -10,6 +10,7 @@ from spikeloom import cli, config, files, pictures, reference, report, train
 from spikeloom.compile import compile
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Attention,
     Conv2d,
     Dense,
     GradedSpike,
@@ -295,6 +296,18 @@ def test_info_says_what_synapses_are(tmp_path, capsys):
     assert ": 6 x 8 x 2 inputs of 2 bit, " in said
     assert "  entry: 6x8x2 -> 6x8x4, 5x5 conv, 2-bit ternary weights (" in said
     assert "  out: 1x3x6 -> 6, sum pool of all positions, dense, " in said
+
+
+def test_attention_is_told_and_its_weights_are_shown():
+    rng, form = np.random.default_rng(10), WeightFormat("int", 3)
+    attention = Attention(rng.choice(form.values, (4, 4, 3)), rng.choice(form.values, (2, 2, 3)), form, 2,
+                          (0, 1, 2, 3))
+    layers = (conv(rng, "first", (3, 3, 2), 2, 1), layer(rng, "out", 18, 3, input_shape=(3, 3, 2), attention=attention))
+    network = Network(InputFormat(18, 1, (3, 3, 2)), layers, 4)
+    assert report.sizes(layers[1]) == ["3x3x2", "3"]
+    assert report.synapses(layers[1]) == "attention to time and channels, dense"
+    drawn = pictures.weights(network)
+    assert "out, attention to time: 3-bit int" in drawn and "out, attention to channels: 3-bit int" in drawn
 
 
 def test_graded_spikes_in_the_reference_alone(tmp_path):

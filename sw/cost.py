@@ -13,7 +13,7 @@ import numpy as np
 
 from . import reference
 from .errors import SpikeloomError
-from .network import INPUT, Conv2d, ShiftLeak
+from .network import INPUT, Conv2d, ShiftLeak, Spike
 from .program import BLOCK_BITS, MapCore, WordFormat
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
@@ -156,7 +156,8 @@ def geometry(layer):
     """A core of a convolution, of the least size: what it keeps does not depend on its lanes."""
     words = WordFormat(layer.n_in, 1, shape=layer.input_shape)
     sets = -(-layer.kernel // layer.stride)
-    return MapCore(dataclasses.replace(layer, shortcut=None), words, sets, 1)
+    # Nor on what there is no gateware for.
+    return MapCore(dataclasses.replace(layer, shortcut=None, attention=None, fire=Spike()), words, sets, 1)
 
 
 # A core -----------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ from .program import BLOCK_BITS, MapCore, WordFormat
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
 DEFAULT_ACTIVITY = 0.1
 
+#: Bits of a memory that synthesis for an iCE40 makes of flip-flops rather than of a block RAM.
+FLIP_FLOP_BITS = 64
+
 #: Logic to write and read a memory, beside what each byte of its rows takes.
 LOAD_LUTS = 30
 
@@ -188,6 +191,9 @@ def estimate_luts(core, target):
         lane += core.current_width  # a sum stays or moves on to the next position
         seen = core.banks * core.seen_channels * (core.i_words.width if core.i_words.graded else 1)
         control = 100 + core.group * core.current_width + 4 * seen  # sums on their way out; what is under the kernel
+        if target.family == "ice40":  # most registers on that way stand alone, and small rows are made of them
+            rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
+            control += 450 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)
@@ -198,16 +204,17 @@ def estimate_blocks(core, target):
     memories = core.memories
     if core.memory == "single_port":
         del memories["weights"]
-    if not core.reloadable:
-        return sum(target.blocks_for(entries, bits) for entries, bits in memories.values()
-                   if entries * bits >= BLOCK_BITS)
-    # A byte that can be written alone takes a column of nine bits whole. And what is small but not read-only would take
-    # flip-flops where there is no memory made of look-up tables.
+    # What is small but not read-only would take flip-flops where there is no memory made of look-up tables; synthesis
+    # makes so many of them and no more. And a byte that can be written alone takes a column of nine bits whole.
     by_bytes = dataclasses.replace(target, shapes=tuple(
         (depth, width - width % 8 if width > 8 else width) for depth, width in target.shapes))
-    return sum((by_bytes if name in core.image_shapes or name.startswith("leak_") else target).blocks_for(entries, bits)
-               for name, (entries, bits) in memories.items()
-               if target.family == "ice40" or entries * bits >= BLOCK_BITS)
+    total = 0
+    for name, (entries, bits) in memories.items():
+        loadable = name in core.image_shapes or name.startswith("leak_")
+        written = core.reloadable or not loadable
+        if entries * bits >= BLOCK_BITS or (written and target.family == "ice40" and entries * bits > FLIP_FLOP_BITS):
+            total += (by_bytes if core.reloadable and loadable else target).blocks_for(entries, bits)
+    return total
 
 
 # A program --------------------------------------------------------------------------------------

@@ -25,14 +25,16 @@ def tiny(**changes):
 
 
 def maps(**changes):
-    """A configuration of convolutions with all that there is, for the digits: batch norm, pools, shortcuts, votes."""
+    """A configuration of convolutions with all that there is, for the digits: batch norm, pools, shortcuts, attention,
+    votes."""
     digits = config.load("digits")
     conv = partial(config.ConvLayer, channels=12, norm=BatchNorm(), weights=quantizers.Ternary())
     layers = (conv(name="entry"),
               conv(name="middle", pool=Pool("max", 2, 2), groups=2),
               conv(stride=1, shortcut=config.Identity("entry", 3.0, Pool("sum", 2, 2))),
               conv(stride=2, kernel=2, padding=0, shortcut=config.Projection("middle", stride=2)),
-              config.DenseLayer(size=20, source="hidden_4", pool=Pool("sum", 1, 2), norm=BatchNorm()))
+              config.DenseLayer(size=20, source="hidden_4", attention=config.Attention(), pool=Pool("sum", 1, 2),
+                                v_width=10, norm=BatchNorm()))
     training = replace(digits.training, loss=losses.RateCrossEntropy(0.5), epochs_float=1, epochs_quantized=2,
                        rate=0.03, augment=augment.Augment(shift=0.5))
     return replace(digits, layers=layers, training=training, votes=2, readout="count", **changes)
@@ -291,12 +293,15 @@ def test_a_network_of_maps_is_what_was_trained(tmp_path):
         np.testing.assert_array_equal(seen.detach().numpy().transpose(1, 0, 2), expected)
 
     inputs, _ = data.samples(network.notes["data"], "train", quantize.ACTIVITY_SAMPLES)
-    entry, middle, third, *_ = reference.run(network, inputs).spikes
+    entry, middle, third, fourth, _ = reference.run(network, inputs).spikes
     mean = {name: float(z.sum(2).mean()) for name, z in (("entry", entry), ("middle", middle), ("third", third))}
     assert network.notes["activity"][1:4] == pytest.approx([mean["entry"], mean["middle"], mean["third"]])
     assert network.notes["events"][1:4] == network.notes["activity"][1:4]
     either = entry.reshape(len(inputs), 4, 4, 2, 4, 2, 12).max((3, 5)).sum((2, 3, 4)).mean()
     assert network.notes["events_pooled"][:3] == pytest.approx([network.notes["events"][0], either, mean["middle"]])
+    gates = reference.gates(network.layers[4].attention, fourth.reshape(len(inputs), 4, 4, 12).sum(2))
+    gated = (fourth.reshape(len(inputs), 4, 2, 2, 12) * gates[:, :, None, None]).sum(3)
+    assert network.notes["events_pooled"][4] == pytest.approx(np.bitwise_count(gated).sum((2, 3)).mean())
     assert network.notes["events_shortcut"] == [None, None, pytest.approx(mean["entry"]),
                                                 pytest.approx(mean["middle"]), None]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from spikeloom import link, reference
 from spikeloom.errors import SpikeloomError
+from spikeloom.network import INPUT
+from spikeloom.program import MapCore
 from spikeloom.sim.trace import Difference
 
 __all__ = ["Verification", "check", "load", "run", "verify"]
@@ -123,10 +125,35 @@ def verify(board, program, inputs, progress=None):
 
 
 def _events(program, inputs, trace):
-    """How many events each layer receives: int array (samples, layers)."""
-    bits = inputs[..., None] >> np.arange(program.network.input.width) & 1
-    counts = [bits.sum(axis=(1, 2, 3)), *(spikes.sum(axis=(1, 2)) for spikes in trace.spikes[:-1])]
+    """How many events each layer counts: int array (samples, layers)."""
+    network, counts = program.network, []
+    fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
+    for core, sources in zip(program.cores, network.sources, strict=True):
+        layer, (own, *_) = core.layer, sources
+        if isinstance(core, MapCore):
+            windows = (core, core.shortcut) if core.shortcut else (core,)
+            counts.append(sum(_seen(window, fired[source]) for window, source in zip(windows, sources, strict=True)))
+        else:
+            z = reference.pool(layer, fired[own]) if layer.pool and layer.pool.kind == "max" else fired[own]
+            counts.append(_bits(z).reshape(len(z), -1).sum(axis=1))
     return np.stack(counts, axis=1)
+
+
+def _seen(window, z):
+    """How many events of ``z`` (samples, time steps, n_in) a convolution's `Window` sees: int array (samples,). Each
+    counts once for each row that goes out and sees it, in the first group of channels."""
+    synapses = window.synapses
+    z = reference.pool(synapses, z) if window.merged != (1, 1) else z.reshape(*z.shape[:2], *synapses.input_shape)
+    (rows, columns), first = window.kept, window.seen[0]
+    met = (np.arange(columns) + window.padding[1]) % window.stride[1] < window.kernel[1]
+    by_row = _bits(z[:, :, :rows, :columns, first:first + window.seen_channels])[:, :, :, met].sum(axis=(1, 3, 4))
+    tops = window.stride[0] * np.arange(synapses.shape[0]) - window.padding[0]
+    return sum(by_row[:, max(top, 0):max(top + window.kernel[0], 0)].sum(axis=1) for top in tops)
+
+
+def _bits(z):
+    """The set bits of each magnitude."""
+    return np.bitwise_count(np.abs(z)).astype(np.int64)
 
 
 def _arrays(results, n_out):
@@ -177,9 +204,10 @@ def _locate(board, program, x, number):
         trace = reference.run(program.network, x[None, :steps])
         events = _events(program, x[None, :steps], trace)[0]
         for layer in np.flatnonzero(events != seen):
-            # A layer's events are the spikes of the layer before it.
-            name = program.network.layers[layer - 1].name if layer else "input"
-            return Difference("number of spikes", number, steps - 1, name, None, int((events - before)[layer]),
+            # A dense layer's events are the spikes of its source.
+            own, name = program.network.sources[layer][0], program.network.layers[layer].name
+            what = f"events seen by {name}" if isinstance(program.cores[layer], MapCore) else "number of spikes"
+            return Difference(what, number, steps - 1, own, None, int((events - before)[layer]),
                               int((seen - seen_before)[layer]))
         difference = _score_difference((trace.scores[0], trace.winners[0]), result, number, steps - 1,
                                        program.network.layers[-1].name)

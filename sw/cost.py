@@ -189,7 +189,8 @@ def estimate_luts(core, target):
     control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
     if isinstance(core, MapCore):
         lane += core.current_width  # a sum stays or moves on to the next position
-        seen = core.banks * core.seen_channels * (core.i_words.width if core.i_words.graded else 1)
+        value = core.i_words.width if core.i_words.graded else 1
+        seen = core.banks << (value - 1).bit_length() + (core.seen_channels - 1).bit_length()
         control = 100 + core.group * core.current_width + 4 * seen  # sums on their way out; what is under the kernel
         if target.family == "ice40":  # most registers on that way stand alone, and small rows are made of them
             rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]

@@ -32,7 +32,8 @@ def maps(**changes):
     layers = (conv(name="entry"),
               conv(name="middle", pool=Pool("max", 2, 2), groups=2),
               conv(stride=1, shortcut=config.Identity("entry", 3.0, Pool("sum", 2, 2))),
-              conv(stride=2, kernel=2, padding=0, shortcut=config.Projection("middle", stride=2)),
+              conv(stride=2, kernel=2, padding=0, v_width=10, attention=config.Attention(2, 3),
+                   shortcut=config.Projection("middle", stride=2)),
               config.DenseLayer(size=20, source="hidden_4", attention=config.Attention(), pool=Pool("sum", 1, 2),
                                 v_width=10, norm=BatchNorm()))
     training = replace(digits.training, loss=losses.RateCrossEntropy(0.5), epochs_float=1, epochs_quantized=2,

@@ -14,7 +14,7 @@ from networks import inputs, map_networks
 from spikeloom import reference
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
 from spikeloom.program import Placement, Program
-from spikeloom.sim import cosim, pysim, trace
+from spikeloom.sim import backend, cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
 from test_load import same_shape, simpler
 
@@ -271,3 +271,47 @@ def test_shortcuts(data):
     x = data.draw(inputs(network))[:2, :3]
     seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
     assert differences(program, x, seen) is None
+
+
+def residual(blocks=1, depth=2, *, side=6, strides=(1, 1, 1), channels=4, seed=0):
+    """Blocks as in a ResNet: an identity where the map stays as it is, else a convolution."""
+    rng, shape = np.random.default_rng(seed), (side, side, channels)
+    layers = [conv("stem", shape, channels, 3, rng, padding=1)]
+    for block in range(blocks):
+        source, stride = layers[-1], strides[block]
+        for number in range(depth):
+            layers.append(conv(f"block_{block}_{number}", layers[-1].shape, channels, 3, rng, padding=1,
+                               stride=1 if number else stride))
+        weights = np.ones((channels, 1, 1, 1), int) if stride == 1 else rng.integers(-1, 2, (channels, channels, 1, 1))
+        shortcut = Shortcut(source.name, source.shape, weights, TERNARY, stride, channels if stride == 1 else 1)
+        layers[-1] = dataclasses.replace(layers[-1], shortcut=shortcut)
+    last = layers[-1].shape
+    return Network(InputFormat(math.prod(shape), 1, shape), (*layers, dense(last, rng, pool=Pool("sum", *last[:2]))), 3)
+
+
+def run_residual(net, samples=1):
+    program = program_of(net, [(4, 2)] * (len(net.layers) - 1))
+    x = (np.random.default_rng(0).random((samples, 3, net.input.size)) < 0.2).astype(int)
+    seen, cycles = pysim.run(program, x)
+    assert differences(program, x, seen) is None
+    return cycles
+
+
+def test_blocks_one_after_the_other():
+    run_residual(residual(3, strides=(1, 2, 1)), samples=2)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_shortcuts_do_not_hold_up_the_rest(depth):
+    net = residual(depth=depth)
+    plain = dataclasses.replace(net, layers=tuple(
+        dataclasses.replace(layer, shortcut=None) if isinstance(layer, Conv2d) else layer for layer in net.layers))
+    assert run_residual(net) < 1.15 * run_residual(plain)
+
+
+def test_verilator_loads_shortcuts(tmp_path):
+    net, rng = residual(2, strides=(1, 2), side=5), np.random.default_rng(1)
+    program = program_of(net, [(4, 2)] * (len(net.layers) - 1), reloadable=True)
+    x = (rng.random((10, 3, net.input.size)) < 0.3).astype(int)
+    for load in (None, same_shape(program, rng)):
+        assert backend.verify(program, x, "verilator", load=load, folder=tmp_path, stall=0.2).difference is None

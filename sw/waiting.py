@@ -6,8 +6,8 @@ without room for that they would wait for each other for ever, and with little r
 time.
 """
 
-#: Time is counted in halves of a row; and so many pass until a row that has been sent is seen.
-ROW, SEEN = 2, 1
+#: Time is counted in quarters of a row; and so many pass until a row that has been sent is seen.
+ROW, SEEN = 4, 2
 
 
 def rows_waiting(rows, edges):

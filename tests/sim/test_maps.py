@@ -141,6 +141,10 @@ CORNERS = {
                                          (2, 1, {"pool": Pool("max", 1, 1)})), [(4, 4), (2, 1)]),
     "sum of a cropped map": (stacked((7, 8, 2), (4, 2, {"pool": Pool("sum", 2, 3)})), [(4, 4)]),
     "sum before the last": (stacked((5, 7, 2), (4, 3, {"padding": 1}), pool=Pool("sum", 2, 3)), [(4, 1)]),
+    "maximum before the last": (stacked((5, 7, 2), (20, 3, {"padding": 1}), pool=Pool("max", 2, 3)), [(20, 4)]),
+    "maximum of few channels": (stacked((4, 4, 2), (3, 3, {"padding": 1}), pool=Pool("max", 2, 1)), [(16, 16)]),
+    "maximum of the input": (stacked((5, 6, 20), pool=Pool("max", 2, 2)), []),
+    "sum of the input": (stacked((5, 6, 3), pool=Pool("sum", 2, 2), width=2), []),
     "sum of all": (stacked((4, 3, 2), (5, 3, {"padding": 1}), pool=Pool("sum", 4, 3)), [(2, 1)]),
     "values of several bits": (stacked((4, 5, 3), (4, 3, {"padding": 1, "form": WeightFormat("int", 4)}), width=3),
                                [(2, 2)]),
@@ -171,6 +175,19 @@ def frames(net, samples=4, seed=0):
 def test_corners(name):
     net, channels = CORNERS[name]
     program, x = program_of(net, channels), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+@pytest.mark.parametrize("readout", ["count", "membrane"])
+@pytest.mark.parametrize("votes, lanes", [(2, 4), (3, 5), (6, 1)])
+def test_votes(readout, votes, lanes):
+    """Also where the last group is not full."""
+    rng = np.random.default_rng(votes)
+    layer = Dense("last", rng.integers(-1, 2, (12, 8)), TERNARY, np.full(12, 1), np.zeros(12, int), 4,
+                  reset="none" if readout == "membrane" else "subtract")
+    net = Network(InputFormat(8), (layer,), 5, readout, votes=votes)
+    program, x = Program(net, "hx8k", [Placement(lanes, 1)]), frames(net, 6)
     seen, _ = pysim.run(program, x, stall=0.3)
     assert differences(program, x, seen) is None
 

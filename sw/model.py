@@ -33,7 +33,7 @@ EPSILON = 1e-5
 #: A table of gates is that of the sigmoid from minus to plus this.
 SIGMOID_REACH = 8.0
 
-#: The share of neurons that spike at a time step, as far as an attention's shift at the start supposes: more than most do,
+#: The share of neurons that spike at a time step, as far as an attention's shift at the start supposes: more than do,
 #: as gates that begin near one half learn better than those that begin at either end.
 SUPPOSED_ACTIVITY = 1 / 4
 

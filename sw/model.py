@@ -34,7 +34,7 @@ EPSILON = 1e-5
 SIGMOID_REACH = 8.0
 
 #: The share of neurons that spike at a time step, as far as an attention's shift at the start supposes: more than do,
-#: as gates that begin near one half learn better than those that begin at either end.
+#: so that gates begin near one half, where the sigmoid is steepest.
 SUPPOSED_ACTIVITY = 1 / 4
 
 #: The lowest threshold latent beside batch norm, in standard deviations: where all is rounded, it is 1 step at least.

@@ -194,7 +194,7 @@ def estimate_luts(core, target):
         control = 100 + core.group * core.current_width + 4 * seen  # sums on their way out; what is under the kernel
         if target.family == "ice40":  # most registers on that way stand alone, and small rows are made of them
             rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
-            control += 450 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
+            control += 650 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)

@@ -318,6 +318,17 @@ def test_blocks_one_after_the_other():
     run_residual(residual(3, strides=(1, 2, 1)), samples=2)
 
 
+def test_the_shortcut_may_be_the_longer_way():
+    rng, shape = np.random.default_rng(0), (5, 4, 2)
+    first, second = (conv(name, shape, 2, 3, rng, padding=1, threshold=1) for name in ("first", "second"))
+    shortcut = Shortcut("second", shape, rng.integers(-1, 2, (3, 2, 1, 1)), TERNARY)
+    both = conv("both", shape, 3, 3, rng, padding=1, source="input", shortcut=shortcut)
+    net = Network(InputFormat(40, 1, shape), (first, second, both, dense(both.shape, rng)), 3)
+    program, x = program_of(net, [(2, 1), (2, 1), (3, 1)]), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
 @pytest.mark.parametrize("depth", [2, 3])
 def test_shortcuts_do_not_hold_up_the_rest(depth):
     net = residual(depth=depth)

@@ -136,7 +136,7 @@ class WordFormat:
         if input.width > 1:
             return cls(input.size, input.width, graded=True)
         if input.shape[:2] != (1, 1):  # no word has values of two positions
-            return cls(input.size, min(16, input.shape[2] & -input.shape[2]))
+            return cls(input.size, min(8, input.shape[2] & -input.shape[2]))
         # Eight neighbours a word keeps the list of a 784-pixel image in one block RAM.
         return cls(input.size, min(8, 1 << (input.size - 1).bit_length()))
 

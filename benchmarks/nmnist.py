@@ -67,8 +67,9 @@ def measure(figures, what, network, data_dir, folder, *, aim=None, detailed=DETA
 
     def accuracy(whose, winners):
         share = 100 * (winners == labels[:len(winners)]).mean()
-        figures.add(f"accuracy, {whose}", share, f"% of {len(winners):,} {what}", None if aim is None else f">= {aim}",
-                    None if aim is None else share >= aim)
+        aims = aim is not None and len(winners) == len(labels)  # for all of them, not for the first few
+        figures.add(f"accuracy, {whose}", share, f"% of {len(winners):,} {what}", f">= {aim}" if aims else None,
+                    share >= aim if aims else None)
 
     figures.add("time steps", inputs.shape[1], "steps")
     figures.add("weight bits", max(branch.weight_format.width for layer in network.layers for branch in layer.branches),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from . import cost
 from .errors import SpikeloomError
-from .network import INPUT, Conv2d
-from .program import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE, Core, MapCore, Placement, Program, WordFormat
+from .network import Conv2d
+from .program import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE, Placement, Program, WordFormat, core_of
 from .target import TARGETS, find
 
 #: Share of a device's logic that routing can be expected to cope with.
@@ -42,11 +42,15 @@ class Estimate:
     single_ports: int
 
 
-def estimates(layer, i_words, target, activity, *, last, reloadable=False):
-    """Every `Estimate` worth considering for a layer: for each number of groups, each number of update units, and each
-    memory that the weights can be in."""
-    found, channels = {}, layer.shape[2]
-    kind, sets = (MapCore, cost.geometry(layer).sets) if isinstance(layer, Conv2d) else (Core, 1)
+def estimates(network, number, target, activity, *, reloadable=False):
+    """Every `Estimate` worth considering for layer ``number``: for each number of groups, each number of update units,
+    and each memory that the weights can be in."""
+    # A layer's words depend on its update units; four bits stand for them all.
+    words = {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
+             for layer in network.layers[:number]}
+    layer, last = network.layers[number], number == len(network.layers) - 1
+    found, refused, channels = {}, None, layer.shape[2]
+    sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
     for groups in range(1, channels + 1):
         for units in UNITS[:1] if last else UNITS:
             group = -(-channels // groups)
@@ -55,23 +59,23 @@ def estimates(layer, i_words, target, activity, *, last, reloadable=False):
             if (lanes, units, "block") in found or group // units > 1024:
                 continue
             for memory in MEMORIES if reloadable and target.single_ports else MEMORIES[:1]:
-                core = kind(layer, i_words, lanes, units, target.memory_registers, memory, reloadable)
+                placement = Placement(lanes, units, memory)
+                try:
+                    core = core_of(network, number, placement, target, reloadable, words)
+                except SpikeloomError as error:
+                    refused = error
+                    continue
                 found[lanes, units, memory] = Estimate(
-                    Placement(lanes, units, memory), cost.step_cycles(core, activity), cost.estimate_luts(core, target),
+                    placement, cost.step_cycles(core, activity), cost.estimate_luts(core, target),
                     cost.estimate_blocks(core, target), core.single_ports)
+    if not found:
+        raise refused
     return list(found.values())
 
 
 def _options(network, target, activity, reloadable):
-    """The `estimates` of each layer. Its input words depend on the layer before; four bits stand for them all."""
-    words = {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
-             for layer in network.layers}
-    made = []
-    for layer, (source, *_), each in zip(network.layers, network.sources, activity, strict=True):
-        of_input = WordFormat.of_input_map if isinstance(layer, Conv2d) else WordFormat.of_input
-        i_words = of_input(network.input) if source == INPUT else words[source]
-        made.append(estimates(layer, i_words, target, each, last=layer is network.layers[-1], reloadable=reloadable))
-    return made
+    """The `estimates` of each layer."""
+    return [estimates(network, number, target, each, reloadable=reloadable) for number, each in enumerate(activity)]
 
 
 def choose(network, target, activity, *, reloadable=False):

@@ -752,6 +752,20 @@ def waiting_rows(network):
     return {layer.name: tuple(next(counts) for _ in sources) for layer, sources in maps}
 
 
+def core_of(network, number, placement, target, reloadable, words):
+    """The `Core` or `MapCore` of layer ``number`` with a `Placement` on a `Target`; ``words`` are those that the layers
+    before it send, by name."""
+    layer, sources = network.layers[number], network.sources[number]
+    own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
+    how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable
+    if isinstance(layer, Conv2d):
+        return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name])
+    if layer.pool and layer.pool.kind == "max":
+        pooled = layer.pooled_shape
+        return Core(layer, WordFormat(math.prod(pooled), own.width, own.graded, pooled), *how)
+    return Core(layer, WordFormat.of_input(network.input) if sources[0] == INPUT and not layer.pool else own, *how)
+
+
 @dataclass(frozen=True)
 class Placement:
     """What the compiler chose for one layer: ``lanes``, update ``units``, and which ``memory`` its weights are in."""
@@ -801,25 +815,10 @@ class Program:
     @cached_property
     def cores(self):
         """A core for each layer, in order: a `Core` for a dense one, a `MapCore` for a convolution."""
-        network, target, cores = self.network, find(self.target), {}
-
-        def words_of(source):
-            return cores[source].o_words if source in cores else WordFormat.of_input_map(network.input)
-
-        waiting = waiting_rows(network)
-        for layer, placement, sources in zip(network.layers, self.placements, network.sources, strict=True):
-            words = words_of(sources[0])
-            how = placement.lanes, placement.units, target.memory_registers, placement.memory, self.reloadable
-            if isinstance(layer, Conv2d):
-                shortcut_words = words_of(sources[1]) if layer.shortcut else None
-                core = MapCore(layer, words, *how, shortcut_words, waiting[layer.name])
-            elif layer.pool and layer.pool.kind == "max":
-                pooled = layer.pooled_shape
-                core = Core(layer, WordFormat(math.prod(pooled), words.width, words.graded, pooled), *how)
-            else:
-                flat = sources[0] == INPUT and not layer.pool
-                core = Core(layer, self.i_words if flat else words, *how)
-            cores[layer.name] = core
+        target, cores = find(self.target), {}
+        for number, (layer, placement) in enumerate(zip(self.network.layers, self.placements, strict=True)):
+            cores[layer.name] = core_of(self.network, number, placement, target, self.reloadable,
+                                        {name: core.o_words for name, core in cores.items()})
         return tuple(cores.values())
 
     @property

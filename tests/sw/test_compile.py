@@ -10,7 +10,7 @@ from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
-from spikeloom.network import Dense, GradedSpike, InputFormat, Network, WeightFormat
+from spikeloom.network import Conv2d, Dense, GradedSpike, InputFormat, Network, Pool, Shortcut, WeightFormat
 from spikeloom.program import Placement
 from spikeloom.target import TARGETS
 
@@ -43,10 +43,8 @@ def test_no_other_placement_is_faster():
     """Against every placement there is of a small network on a small device."""
     net, target = network((32, 24, 10), [8.0, 5.0]), TARGETS["icebreaker"]
     best = compile.compile(net, "icebreaker").notes["cycles_per_time_step"]
-    from spikeloom.program import WordFormat
-    words = [WordFormat.of_input(net.input), WordFormat(24, 4)]
-    options = [compile.estimates(layer, i_words, target, cost.Activity(events), last=number == 1)
-               for number, (layer, i_words, events) in enumerate(zip(net.layers, words, [8.0, 5.0], strict=True))]
+    options = [compile.estimates(net, number, target, cost.Activity(events))
+               for number, events in enumerate([8.0, 5.0])]
     fitting = [max(a.cycles, b.cycles) for a in options[0] for b in options[1]
                if a.luts + b.luts <= compile.USABLE_LOGIC * target.luts - compile.FIXED_LUTS
                and a.blocks + b.blocks <= target.blocks - 1]
@@ -141,3 +139,31 @@ def test_reloading_takes_what_was_reckoned_with(tmp_path):
     assert blocks - 1 <= netlist.cells["SB_RAM40_4K"] <= blocks  # membranes of few neurons may become flip-flops
     cells = sum(row["luts"] for row in rows) + 300  # the read-out and the bus
     assert max(netlist.luts, netlist.ffs) == pytest.approx(cells, rel=0.2)
+
+
+def test_residual_and_pooled_networks_are_placed():
+    """Whatever has gateware is placed, and what is chosen makes a program."""
+    rng, ternary = np.random.default_rng(0), WeightFormat("ternary", 2)
+
+    def neurons(name, channels):
+        return {"name": name, "threshold": np.full(channels, 3), "bias": np.zeros(channels, int), "v_width": 5,
+                "weight_format": ternary}
+
+    first = Conv2d(**neurons("first", 4), input_shape=(8, 8, 2), weights=rng.integers(-1, 2, (4, 2, 3, 3)), padding=1)
+    identity = Shortcut("first", first.shape, np.full((4, 1, 1, 1), 2), WeightFormat("int", 4), groups=4)
+    second = Conv2d(**neurons("second", 4), input_shape=first.shape, weights=rng.integers(-1, 2, (4, 4, 3, 3)),
+                    padding=1, shortcut=identity)
+    last = Dense(**neurons("last", 6), weights=rng.integers(-1, 2, (6, 64)), input_shape=second.shape,
+                 pool=Pool("max", 2, 2))
+    made = Network(InputFormat(128, 1, (8, 8, 2)), (first, second, last), 3, votes=2)
+    for target in ("ulx3s-25f", "icebreaker"):
+        program = compile.compile(made, target)
+        assert [core.layer.name for core in program.cores] == ["first", "second", "last"]
+        assert program.notes["cycles_per_sample"] > 0
+
+    binary = WeightFormat("binary", 1)
+    apart = Conv2d(**neurons("apart", 6) | {"weight_format": binary}, input_shape=(8, 8, 2), groups=2,
+                   weights=rng.choice([-1, 1], (6, 1, 3, 3)))
+    last = Dense(**neurons("last", 2), weights=rng.integers(-1, 2, (2, apart.n_out)))
+    program = compile.compile(Network(InputFormat(128, 1, (8, 8, 2)), (apart, last), 3), "ulx3s-25f")
+    assert 3 % program.cores[0].group == 0

@@ -1,6 +1,6 @@
 """The boards there are, as a table; for a network, what each would make of it."""
 
-from spikeloom import compile, target
+from spikeloom import compile, cost, target
 
 from . import clocks
 from .board import BOARDS, BRIDGES
@@ -43,5 +43,5 @@ def listing(network=None):
 
 def _predicted(network, name):
     """The compiler's notes on ``network`` for the target called ``name``, or None where it is too large."""
-    placements = compile.choose(network, target.find(name), compile.check_activity(network, None))
+    placements = compile.choose(network, target.find(name), cost.known(network))
     return placements and compile.compile(network, name, placements=placements).notes

@@ -132,4 +132,7 @@ class Scanner(wiring.Component):
             ]
             source, width, index_width = stage.o, chunk_width, index_width + stage.position_width
         wiring.connect(m, wiring.flipped(self.o), source)
+        if self.marks and self.width <= self.to:  # no stage has dropped what is empty
+            matters = source.payload.bits.any() | source.payload.end
+            m.d.comb += [self.o.valid.eq(source.valid & matters), source.ready.eq(self.o.ready | ~matters)]
         return m

@@ -22,7 +22,7 @@ from . import network as integer
 from . import quantizers, reference
 from .errors import SpikeloomError
 from .network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut
-from .neuron import Neuron, parts, scan
+from .neuron import Neuron, parts, scan, workspace
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
 BATCH_VALUES = 2**21
@@ -85,23 +85,25 @@ class BatchNorm:
 
 
 class _Normed(torch.autograd.Function):
-    """Currents (time steps, batch, positions · channels) as they are; backward, as if they had been divided by
-    ``deviation`` after ``mean`` was taken off, where these come from the currents themselves (``of_batch``), and a
-    ``latent`` β for each channel been added. Without a latent (None) it was not, and the mean is zero.
+    """Currents (time steps, batch, positions · channels) with a ``bias`` for each channel added; backward, as if they
+    had been divided by ``deviation`` after ``mean`` was taken off, where these come from the currents themselves
+    (``of_batch``), and a ``latent`` β for each channel been added. Without a latent (None) it was not, and the mean is
+    zero.
 
     This is the textbook's gradient of batch norm, so thresholds need not pass on any to the deviation.
     """
 
     @staticmethod
-    def forward(ctx, current, latent, mean, deviation, of_batch):
+    def forward(ctx, current, latent, mean, deviation, bias, of_batch):
         ctx.of_batch, ctx.centered = of_batch, latent is not None
-        ctx.save_for_backward(current, mean, deviation)
-        return current.view_as(current)
+        biased = current + _each_position(bias, current.shape[-1])
+        ctx.save_for_backward(biased, mean + bias, deviation)
+        return biased
 
     @staticmethod
     def backward(ctx, grad):
         current, mean, deviation = ctx.saved_tensors
-        total, along = _sums(len(mean), lambda part: (grad[:, part], grad[:, part] * current[:, part]), grad)
+        total, along = _sums(grad, current, len(mean))
         if not ctx.centered:
             total.zero_()
         latent_grad = total * deviation if ctx.centered else None
@@ -109,21 +111,20 @@ class _Normed(torch.autograd.Function):
             count = current.numel() // len(mean)
             slope = (mean * total - along) / (count * deviation.square())  # − Σ grad · normalised current / (count · σ)
             offset, slope = (_each_position(each, current.shape[-1]) for each in (-total / count - slope * mean, slope))
-            currents_grad = torch.empty_like(current)
-            for part in parts(current):
-                torch.addcmul(grad[:, part], current[:, part], slope, out=currents_grad[:, part]).add_(offset)
-            grad = currents_grad
-        return grad, latent_grad, None, None, None
+            for part in parts(grad):  # in place: `scan` made this gradient, and nobody else has it
+                grad[:, part].addcmul_(current[:, part], slope).add_(offset)
+        return grad, latent_grad, None, None, None, None
 
 
-def _sums(channels, values, like):
-    """The sum for each channel of what ``values`` makes of every part of a tensor ``like`` (time steps, batch,
-    positions · channels): two tensors."""
-    sums = like.new_zeros(2, like.shape[-1])
-    for part in parts(like):
-        for total, each in zip(sums, values(part), strict=True):
-            total.add_(each.sum((0, 1)))
-    return sums.view(2, -1, channels).sum(1).unbind()
+def _sums(values, factors, channels):
+    """The sums of ``values`` (time steps, batch, positions · channels) for each channel, and of their products with
+    ``factors`` of the same shape."""
+    products = values.new_zeros(values.shape[-1])
+    for part in parts(values):
+        # Of a product that is written anew, as sums of a part of a tensor are slow.
+        product, = workspace(values[:, part], 1)
+        products.add_(torch.mul(values[:, part], factors[:, part], out=product).sum((0, 1)))
+    return [sums.view(-1, channels).sum(0) for sums in (values.sum((0, 1)), products)]
 
 
 def _each_position(channels, neurons):
@@ -403,7 +404,7 @@ class _Neurons:
         """Mean and standard deviation of each channel's ``current``, of the batch while training."""
         if not self.training:
             return self.mean, self.deviation
-        total, square = _sums(len(self.mean), lambda part: (current[:, part], current[:, part].square()), current)
+        total, square = _sums(current, current, len(self.mean))
         count = current.numel() // len(self.mean)
         mean = total / count if self._centered else torch.zeros_like(self.mean)
         deviation = (square / count - mean.square()).clamp_(min=0).add_(EPSILON).sqrt_()
@@ -428,7 +429,6 @@ class _Neurons:
         """
         time_steps = time_steps or len(inputs[0])
         inputs = [branch.attended(z, time_steps, quantized) for branch, z in zip(self.branches, inputs, strict=True)]
-        n_out, added = math.prod(self.shape), None
         normed = isinstance(self.norm, BatchNorm)
         threshold, bias = (None, None) if normed else self.used(quantized)
         current = self.currents(inputs[0], quantized, bias)
@@ -437,9 +437,9 @@ class _Neurons:
         if normed:
             mean, deviation = self._statistics(current)
             threshold, bias = self.used(quantized, mean, deviation)
-            added = _each_position(bias.detach(), n_out)
-            current = _Normed.apply(current, self.bias if self._centered else None, mean, deviation, self.training)
-        return scan(current, _each_position(threshold, n_out), self.neuron, bias=added, time_steps=time_steps,
+            current = _Normed.apply(current, self.bias if self._centered else None, mean, deviation, bias.detach(),
+                                    self.training)
+        return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
                     quantized=quantized, record=record)
 
     def to_layer(self):

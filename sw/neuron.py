@@ -63,7 +63,7 @@ class Neuron:
         return 2 ** (self.v_width - 1) - 1
 
 
-def scan(current, threshold, neuron, *, bias=None, time_steps=None, quantized=True, record=True):
+def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=True):
     """Run a layer's neurons over all time steps, from a potential of zero.
 
     Parameters
@@ -73,8 +73,6 @@ def scan(current, threshold, neuron, *, bias=None, time_steps=None, quantized=Tr
     threshold : float tensor (neurons,)
         in state units; integer-valued when ``quantized``
     neuron : Neuron
-    bias : float tensor (neurons,), optional
-        added to every current, without a gradient of its own
     time_steps : int
         needed only for a current that is constant in time
     quantized : bool
@@ -91,7 +89,7 @@ def scan(current, threshold, neuron, *, bias=None, time_steps=None, quantized=Tr
     graded spike are passed straight through, and saturation passes gradient only inside the stored range.
     """
     time_steps = time_steps or len(current)
-    spikes, *membranes = _Scan.apply(current, threshold, neuron, bias, time_steps, quantized, record)
+    spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps, quantized, record)
     return spikes, membranes[0] if record else None
 
 
@@ -99,14 +97,14 @@ class _Scan(torch.autograd.Function):
     # On CPUs an operation that writes booleans costs several times one that writes floats: masks are floats.
 
     @staticmethod
-    def forward(ctx, current, threshold, neuron, bias, time_steps, quantized, record):
+    def forward(ctx, current, threshold, neuron, time_steps, quantized, record):
         spikes = current.new_empty(time_steps, *current.shape[1:])
         membranes = torch.empty_like(spikes) if record else None
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         potentials = torch.empty_like(spikes) if learning else None
         leak = _leak(neuron.leak, neuron, quantized, current)
         for part in parts(spikes):
-            _run(current[:, part], threshold, neuron, bias, quantized, leak, spikes[:, part],
+            _run(current[:, part], threshold, neuron, quantized, leak, spikes[:, part],
                  membranes[:, part] if record else None, potentials[:, part] if learning else None)
         ctx.save_for_backward(threshold, potentials, spikes)
         ctx.neuron, ctx.quantized, ctx.constant = neuron, quantized, len(current) != time_steps
@@ -121,13 +119,13 @@ class _Scan(torch.autograd.Function):
         for part in parts(potentials):
             u, z, z_grad, v_grad = (tensor if tensor is None else tensor[:, part]
                                     for tensor in (potentials, spikes, spikes_grad, membranes_grad))
-            *work, g = _workspace(u, 5)
+            *work, g = workspace(u, 5)
             if not ctx.constant:
                 g = current_grad[:, part]
             _run_back(threshold, ctx.neuron, ctx.quantized, u, z, z_grad, v_grad, g, threshold_grad, work)
             if ctx.constant:
                 torch.sum(g, 0, keepdim=True, out=current_grad[:, part])
-        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None, None, None
+        return current_grad if ctx.needs_input_grad[0] else None, threshold_grad, None, None, None, None
 
 
 def parts(values):
@@ -138,18 +136,16 @@ def parts(values):
     return [slice(first, first + max(1, each)) for first in range(0, batch, max(1, each))]
 
 
-def _run(current, threshold, neuron, bias, quantized, leak, spikes, membranes, potentials):
+def _run(current, threshold, neuron, quantized, leak, spikes, membranes, potentials):
     """The recurrence, into ``spikes`` and where they are asked for ``membranes`` and ``potentials`` before firing."""
     time_steps = len(spikes)
-    spare_u, spare_v, v = _workspace(spikes[:1], 3)
+    spare_u, spare_v, v = workspace(spikes[:1], 3)
     i_of = current.unbind() * (time_steps // len(current))
     u_of = spare_u.unbind() * time_steps if potentials is None else potentials.unbind()
     v_of = spare_v.unbind() * time_steps if membranes is None else membranes.unbind()
     v = v[0].zero_()
     for i, u, z, v_next in zip(i_of, u_of, spikes.unbind(), v_of, strict=True):
         leak(v, i, out=u)
-        if bias is not None:
-            u.add_(bias)
         v = v_next
         if isinstance(neuron.fire, Silent):
             z.zero_()
@@ -191,40 +187,39 @@ def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g
     number = isinstance(leak, float)
 
     slope = _firing_slope(neuron, u, threshold, work[2])
-    through = None  # (d + r·s)·inside, where it is not 1
+    through = None  # d + r·s, where it is not 1
     if slope is not None and not neuron.detach_reset and (subtract or (zero and spiking)):
         one = torch.ones((), dtype=u.dtype, device=u.device)
         through = torch.addcmul(direct if zero else one, slope, threshold if subtract else u, value=-1,
                                 out=work[3])
     elif zero:
-        through = work[3].copy_(direct)
-    if inside is not None:
-        through = inside if through is None else through.mul_(inside)
-
+        through = direct
     if slope is None or spikes_grad is None:
         g.zero_()
     else:
         torch.mul(spikes_grad, slope, out=g)
-    if membranes_grad is not None:
-        g.add_(membranes_grad if through is None else torch.mul(membranes_grad, through, out=work[2]))
-    g_of = g.unbind()
-    for t in range(len(g) - 2, -1, -1):
+    h = work[2]
+    if membranes_grad is None:
+        h[-1].zero_()
+    elif inside is None:
+        h.copy_(membranes_grad)
+    else:
+        torch.mul(membranes_grad, inside, out=h)
+    kept = leak if inside is None else inside if number and leak == 1 else inside.mul_(leak)  # λ·inside
+    for t in range(len(g) - 1, -1, -1):
+        if t < len(g) - 1:
+            kept_t = kept if isinstance(kept, float) else kept[t]
+            if membranes_grad is None:
+                torch.mul(g[t + 1], kept_t, out=h[t])
+            else:
+                h[t].add_(g[t + 1] * kept_t)
         if through is None:
-            g_of[t].add_(g_of[t + 1] * (leak if number else leak[t]))
-        elif number:
-            g_of[t].addcmul_(through[t], g_of[t + 1], value=leak)
+            g[t].add_(h[t])
         else:
-            g_of[t].addcmul_(through[t] * leak[t], g_of[t + 1])
+            g[t].addcmul_(h[t], through[t])
 
     if threshold_grad is None:
         return
-    h = work[2]
-    torch.mul(g[1:], leak if number else leak[:-1], out=h[:-1])
-    h[-1] = 0
-    if membranes_grad is not None:
-        h.add_(membranes_grad)
-    if inside is not None:
-        h.mul_(inside)
     # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
     went = torch.mul(h, direct, out=work[3]) if zero else h
     fired = torch.sub(g, went, out=work[3])
@@ -242,7 +237,7 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def _workspace(like, count):
+def workspace(like, count):
     """``count`` scratch tensors like ``like``.
 
     Their memory is kept from call to call: on CPUs, touching fresh pages costs more than the arithmetic on them.

@@ -9,7 +9,7 @@ from .core import LayerCore
 from .event import EventWord
 from .load import Loader, LoadSignature
 from .map_core import MapCore
-from .neuron import UpdateSignature
+from .neuron import UpdateSignature, skips
 from .pooling import Pooling
 from .raster import Raster
 from .readout import Readout, Result
@@ -47,7 +47,7 @@ class Array(wiring.Component):
     event, stalled : Out(1), one for each layer, where it tells
         of what the counters count, one more
     update_N : Out, where observed, for each layer N from 0 on
-        ``valid``, ``last_word``, ``z`` and ``v`` of the layer's `UpdateSignature`
+        ``valid``, ``last_word``, ``z`` and ``v`` of the layer's `UpdateSignature`, and ``skipped`` where it has that
     load : In(LoadSignature(program))
         where the program is reloadable
     """
@@ -118,8 +118,9 @@ class Array(wiring.Component):
                 m.d.comb += [shown.valid.eq(core.update.valid), shown.last_word.eq(core.update.last_word),
                              shown.z.eq(core.update.z)]
                 m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, core.update.v, strict=True)]
+                if skips(core.core):
+                    m.d.comb += shown.skipped.eq(core.update.skipped)
         return m
-
 
     def _connect(self, m):
         """Lead the input and each core's spikes to all that take them: one that waits makes all wait."""
@@ -156,4 +157,5 @@ def _all(conditions):
 def _observation(core):
     # The rest of an update is kept for nobody: ports must not make an array much larger than it is without them.
     members = UpdateSignature(core).members
-    return wiring.Signature({name: members[name] for name in ("valid", "last_word", "z", "v")})
+    shown = ("valid", "last_word", "z", "v", *(["skipped"] if skips(core) else []))
+    return wiring.Signature({name: members[name] for name in shown})

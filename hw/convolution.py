@@ -34,10 +34,12 @@ class MapVisit(data.StructLayout):
         every sum moves on to the next position's
     retires : unsigned(1)
         with ``end``: the foremost sums are complete, and belong to a position of the map
+    skips : unsigned(1), where the core does
+        with ``end``: it stands for a whole row of the map, which stays as it is
     ends, ends_groups : unsigned(1)
         as in `ColumnTags`, with ``end``
     last, final : unsigned(1)
-        with ``retires``: the time step's last position; the sample ends with this time step
+        with ``retires`` or ``skips``: the time step's last position; the sample ends with this time step
     """
 
     def __init__(self, core):
@@ -50,6 +52,8 @@ class MapVisit(data.StructLayout):
         if core.shortcut:
             fields |= {"shortcut": 1, "shortcut_channel": max(1, (core.shortcut.seen_channels - 1).bit_length()),
                        "shortcut_ends": 1, "shortcut_ends_groups": 1}
+        if core.skips:
+            fields["skips"] = 1
         super().__init__({**fields, "end": 1, "retires": 1, "ends": 1, "ends_groups": 1, "last": 1, "final": 1})
 
 
@@ -73,6 +77,8 @@ class MapSynapses(wiring.Component):
     visit : In(MapVisit), visit_valid : In(1)
     start, last, final, sums, load
         as in `Synapses`
+    skip : Out(1), where the core does
+        in place of ``start``
     shortcut_load : In(MemoryLoadSignature)
         likewise, of a shortcut's weights
     """
@@ -83,6 +89,7 @@ class MapSynapses(wiring.Component):
             "visit": In(MapVisit(core)),
             "visit_valid": In(1),
             "start": Out(1),
+            **({"skip": Out(1)} if core.skips else {}),
             "last": Out(1),
             "final": Out(1),
             "sums": Out(signed(core.current_width)).array(core.units),
@@ -124,7 +131,7 @@ class MapSynapses(wiring.Component):
         if load is not None:
             answer(m, load, codes)
         ends = self.visit_valid & visit.end
-        tags = Cat(ends, ends & visit.retires, visit.last, visit.final)
+        tags = Cat(ends, ends & visit.retires, visit.last, visit.final, ends & visit.skips if core.skips else C(0, 1))
         tags = delayed(m, tags, 5 + core.memory_registers, reset_less=False)
         adds = delayed(m, visit.adds & self.visit_valid.replicate(core.sets), 5 + core.memory_registers,
                        reset_less=False)
@@ -155,6 +162,8 @@ class MapSynapses(wiring.Component):
         tags = delayed(m, tags, 2, reset_less=False)
         moved, retires = tags[0], tags[1]  # sums are still in the set that they are to leave
         m.d.comb += [self.start.eq(retires), self.last.eq(tags[2]), self.final.eq(tags[3])]
+        if core.skips:
+            m.d.comb += self.skip.eq(tags[4])
         shape = signed(core.current_width)
         accumulators = [Signal(shape, name=f"accumulator_{lane}") for lane in range(core.lanes)]
         for lane, (accumulator, operand) in enumerate(zip(accumulators, operands, strict=True)):

@@ -16,6 +16,9 @@ __all__ = ["ColumnTags", "LineBuffer"]
 #: Cycles from a word to the moment at which it can be read.
 WRITE_CYCLES = 5
 
+#: More rows than can be on their way through the blocks behind a `LineBuffer`, beside those of a time step.
+IN_FLIGHT = 64
+
 
 class ColumnTags(data.StructLayout):
     """Where a column is; the ``index`` of a `LineBuffer`'s entries.
@@ -32,11 +35,14 @@ class ColumnTags(data.StructLayout):
         with ``end``: the pass ends with this column
     ends_groups : unsigned(1)
         with ``ends``: it was the pass of the last group
+    skips : unsigned(1), where ``core.skips``
+        with ``ends_groups``: there was no pass at all
     """
 
     def __init__(self, core):
         super().__init__({"phase": max(1, (core.synapses.stride - 1).bit_length()),
-                          "first": (core.banks - 1).bit_length(), "start": 1, "ends": 1, "ends_groups": 1})
+                          "first": (core.banks - 1).bit_length(), "start": 1, "ends": 1, "ends_groups": 1,
+                          **({"skips": 1} if core.skips else {})})
 
 
 class LineBuffer(wiring.Component):
@@ -49,6 +55,10 @@ class LineBuffer(wiring.Component):
 
     A column that completes what a position gets is marked ``end``. Behind the last column there are positions left,
     which get nothing more. They go on during the next pass if that can begin at once, else empty columns are sent.
+
+    Where ``core.skips``, a row that has nothing under the kernel, and whose neurons are at rest, goes out as a mere
+    mark, in a cycle or two. They are at rest at the beginning of a sample, and later when those who update them say so;
+    a row that has not come back yet is taken for restless.
 
     A producer that cannot be stopped within a row asks first: each token taken from ``permit`` is the promise to take
     one row more.
@@ -66,6 +76,8 @@ class LineBuffer(wiring.Component):
         ``ready`` is always high
     permit : Out(PermitSignature())
     o : Out(stream of ListEntry with `ColumnTags` as index)
+    over, rests : In(1), where ``core.skips``
+        a row that went out has been updated, one after the other; its neurons are at rest
     """
 
     def __init__(self, core):
@@ -82,6 +94,7 @@ class LineBuffer(wiring.Component):
             "i": In(stream.Signature(EventWord(words))),
             "permit": Out(PermitSignature()),
             "o": Out(stream.Signature(ListEntry(self.o_bits, Shape.cast(ColumnTags(core)).width))),
+            **({"over": In(1), "rests": In(1)} if core.skips else {}),
         })
 
     def elaborate(self, platform):
@@ -100,14 +113,16 @@ class LineBuffer(wiring.Component):
             m.d.sync += sweep.eq(sweep + 1)
 
         step = Signal()  # everything before the skid moves on
+        skipping, moved = Signal(), Signal()  # a row is skipped; the row under way is done with
         release = Signal(range(max(dropped) + 1))
         complete = Signal()
         level = Signal(range(banks + 1))  # rows complete and not released
         m.d.sync += level.eq(level + complete - release)
         read = Signal.like(release)  # of rows that are released, all but the last column has left its memory
         with m.If(step):
-            m.d.sync += read.eq(release)
-        self._promise(m, clean, Mux(step, read, 0))
+            m.d.sync += read.eq(Mux(skipping, 0, release))
+        # Nothing is in the rows that a skipped one releases.
+        self._promise(m, clean, Mux(skipping, release, Mux(step, read, 0)))
         writing = self._write(m, complete)
 
         # Which row goes out, for which group, at which column. A finished pass goes on with the next one at once where
@@ -133,19 +148,28 @@ class LineBuffer(wiring.Component):
         slow = columns * core.groups >= 4 and columns > core.tail
         can_follow = level >= looked_up(m, row, [
             now + then for now, then in zip(dropped, [*awaited[1:], awaited[0]], strict=True)])
-        m.d.comb += followed.eq(delayed(m, can_follow, reset_less=False) if slow else 0)
+        newest = _modulo(head + (shown - 1), banks)
+        final = writing.finals.bit_select(newest, 1)  # the row that is complete last says whether the sample ends
+        known, silent, next_silent = C(1, 1), C(0, 1), C(0, 1)
+        if core.skips:
+            known, silent, next_silent = self._silence(m, row, head, moved, final, writing)
+        m.d.comb += [
+            moved.eq(step & ((running & last_column & last_group) | skipping)),
+            followed.eq(delayed(m, can_follow & ~next_silent, reset_less=False) if slow else 0),
+        ]
 
         tags = Signal(ColumnTags(core))
         end = (phase == stride[1] - 1) | last_column
         valid, flushing = Signal(), flushes != 0
         starts = Signal(init=1)  # nothing of the pass has been marked as an end
         m.d.comb += [
-            valid.eq(running | flushing),
+            valid.eq(running | flushing | skipping),
             tags.phase.eq(looked_up(m, phase, [each // core.summed[1] for each in range(stride[1])])),
             tags.first.eq(first),
             tags.start.eq(running & starts),
-            tags.ends.eq(running & last_column),
-            tags.ends_groups.eq(last_group),
+            tags.ends.eq((running & last_column) | skipping),
+            tags.ends_groups.eq(last_group | skipping),
+            *([tags.skips.eq(skipping)] if core.skips else ()),
         ]
         with m.If(flushing):
             with m.If(step):
@@ -161,16 +185,18 @@ class LineBuffer(wiring.Component):
                     if core.pause:
                         m.d.sync += [flushes.eq(core.pause), running.eq(0)]
                     with m.If(last_group):
-                        m.d.comb += release.eq(released)
-                        m.d.sync += [
-                            group.eq(0),
-                            row.eq(Mux(last_row, 0, row + 1)),
-                            head.eq(_modulo(head + released, banks)),
-                        ]
+                        m.d.sync += group.eq(0)
                         with m.If(~followed):
                             m.d.sync += [running.eq(0), flushes.eq(core.tail)]
         with m.Elif(step):
-            m.d.sync += running.eq((flushes <= 1) & ((level >= looked_up(m, row, awaited)) | (group != 0)))
+            begins = known & (flushes <= 1) & ~skipping & (level >= looked_up(m, row, awaited))
+            m.d.sync += [
+                running.eq(((flushes <= 1) & (group != 0)) | (begins & ~silent)),
+                skipping.eq(begins & silent & (group == 0)),
+            ]
+        with m.If(moved):
+            m.d.comb += release.eq(released)
+            m.d.sync += [row.eq(Mux(last_row, 0, row + 1)), head.eq(_modulo(head + released, banks))]
 
         # Stage 1 beside the memories' outputs, stage 2 in the skid's registers: block RAM is slow to answer.
         m.submodules.skid = skid = Skid(self.o.payload.shape())
@@ -183,10 +209,8 @@ class LineBuffer(wiring.Component):
                 beside.valid.eq(valid), beside.end.eq(Mux(running, end, 1)), beside.window.eq(Mux(running, window, 0)),
                 beside.group.eq(group), beside.tags.eq(tags),
             ]
-            # The row that is complete last says whether the sample ends.
-            with m.If(running):
-                newest = _modulo(head + (shown - 1), banks)
-                m.d.sync += beside.final.eq(writing.finals.bit_select(newest, 1))
+            with m.If(running | skipping):
+                m.d.sync += beside.final.eq(final)
         cleared = Signal(banks)  # banks that are cleared at the column before
         clear_column = Signal.like(column)
         with m.If(step):
@@ -218,6 +242,43 @@ class LineBuffer(wiring.Component):
                 skid.i.payload.final.eq(beside.final),
             ]
         return m
+
+    def _silence(self, m, row, head, moved, final, writing):
+        """Whether the following is known, and whether the row that is next to go out, and the one after it, can be
+        skipped. ``moved``: the row is done with; ``final``: the sample ends with its time step."""
+        core, banks, count = self.core, self.core.banks, self.core.synapses.shape[0]
+        needed, dropped, rows = core.needed, core.dropped, range(count)
+        last_row = row == count - 1
+
+        # Banks that something is in. It is there before the row is complete.
+        dirty = Signal(banks)
+        ages = [_modulo(bank + banks - head, banks) for bank in range(banks)]
+        now = looked_up(m, row, dropped)
+        for bank, age in enumerate(ages):
+            with m.If(writing.w_valid & (writing.w_bank == bank)):
+                m.d.sync += dirty[bank].eq(1)
+            with m.Elif(moved & (age < now)):
+                m.d.sync += dirty[bank].eq(0)
+
+        # Rows at rest, and how many are on their way: a row that may be among them is not known to be at rest.
+        resting, returning = Signal(count), Signal(range(count))
+        away = Signal(range(count + IN_FLIGHT))
+        begun = Signal(init=1)  # the sample has just begun
+        m.d.sync += away.eq(away + moved - self.over)
+        with m.If(self.over):
+            m.d.sync += [resting.bit_select(returning, 1).eq(self.rests),
+                         returning.eq(Mux(returning == count - 1, 0, returning + 1))]
+        with m.If(moved & last_row):
+            m.d.sync += begun.eq(final)
+
+        under = Cat(age < looked_up(m, row, needed) for age in ages)
+        later = Cat((age >= now) & (age < looked_up(m, row, [
+            dropped[each] + needed[(each + 1) % count] for each in rows])) for age in ages)
+        following = Mux(last_row, 0, row + 1)
+        silent = ~(dirty & under).any() & (begun | resting.bit_select(row, 1)) & (away < count)
+        next_silent = (~(dirty & later).any() & (away < count - 1)
+                       & (Mux(last_row, final, begun) | resting.bit_select(following, 1)))
+        return delayed(m, ~moved, reset_less=False), delayed(m, silent), next_silent
 
     def _promise(self, m, clean, release):
         """Permits: rows that share a place, or have none, need no more than the first of them does."""
@@ -261,8 +322,6 @@ class LineBuffer(wiring.Component):
             m.d.sync += raw.eq(Mux(word.last, 0, raw + 1))
         with m.If(row_ends):
             m.d.sync += bank.eq(Mux(bank == banks - 1, 0, bank + 1))
-        m.d.comb += complete.eq(delayed(m, row_ends, WRITE_CYCLES, reset_less=False))
-
         at = word.index[part_width:part_width + column_width] if column_width else C(0, 1)
         valid = Signal()
         m.d.sync += valid.eq(self.i.valid & word.bits.any() & looked_up(m, raw, met(rows, raw_rows, 0))
@@ -272,6 +331,13 @@ class LineBuffer(wiring.Component):
         placed = Signal(self.bits, reset_less=True)
         part = word.index[:part_width] if part_width else C(0, 1)
         m.d.sync += placed.eq(Cat(Mux(part == each, word.bits, 0) for each in range(words.parts)))
+        # A row waits until its words are written; behind silence there is nothing to wait for.
+        writes, late = Signal(WRITE_CYCLES), Signal(WRITE_CYCLES - 1)  # words of the last cycles; rows that wait
+        m.d.sync += writes.eq(Cat(self.i.valid & word.bits.any(), writes))
+        ended = delayed(m, row_ends, reset_less=False)
+        waits = ended & (writes.any() | late.any())
+        m.d.sync += late.eq(Cat(waits, late))
+        m.d.comb += complete.eq(late[-1] | (ended & ~waits))
         into = delayed(m, bank)
         finals = Signal(banks, reset_less=True)
         with m.If(self.i.valid & word.last):

@@ -28,6 +28,9 @@ class MapCore(wiring.Component):
     With a shortcut, a position whose other sums are complete first gets the events that the shortcut has for it, each
     of which takes a cycle too.
 
+    Where ``core.skips``, a row is skipped if nothing is under its kernel and no neuron of it fired when it was updated
+    last: it takes no column's cycles, its neurons are not touched, and only the mark of its end goes out.
+
     Once begun, a row is never stopped, so before its first position is complete a token is taken from ``o_permit``:
     whoever takes the spikes promises room for one row.
 
@@ -98,7 +101,8 @@ class MapCore(wiring.Component):
             now_begun.eq(Mux(tags.start, min(core.early + 1, count), begun)),
         ]
         another = now_begun != count
-        with m.If(passes & entry.end):
+        skips = tags.skips if core.skips else C(0, 1)
+        with m.If(passes & entry.end & ~skips):
             m.d.sync += [
                 kept_held.eq(Cat(another, held)),
                 kept_mine.eq(Cat(another, mine)),
@@ -115,7 +119,7 @@ class MapCore(wiring.Component):
         # will take the spikes. That a permit was taken is seen two cycles late.
         row_count = count * core.groups
         of_row, of_step = Signal(range(row_count)), Signal(range(core.layer.shape[0]))
-        first, ends_row = of_row == 0, of_row == row_count - 1
+        first, ends_row = of_row == 0, (of_row == row_count - 1) | skips
         last = ends_row & (of_step == core.layer.shape[0] - 1)
         # Of a row's last pass positions may be left when the next time step has begun.
         ends_passes = entry.end & tags.ends & tags.ends_groups
@@ -127,9 +131,9 @@ class MapCore(wiring.Component):
         takes = Signal()
         permitted = delayed(m, self.o_permit.valid, reset_less=False) & ~takes & ~delayed(m, takes, reset_less=False)
         blocked = Signal()
-        position_passes = passes & entry.end & retires
+        position_passes = passes & entry.end & (retires | skips)
         m.d.comb += [
-            blocked.eq(entry.end & retires & (~wait[-1] | (first & ~permitted) | ~joined)),
+            blocked.eq(entry.end & (retires | skips) & (~wait[-1] | (first & ~permitted) | ~joined)),
             passes.eq(events.o.valid & ~blocked),
             events.o.ready.eq(~blocked),
             self.o_permit.ready.eq(takes),
@@ -159,6 +163,7 @@ class MapCore(wiring.Component):
             visit.phase.eq(tags.phase),
             visit.end.eq(entry.end & passes),
             visit.retires.eq(retires),
+            *([visit.skips.eq(skips), neurons.skip.eq(synapses.skip)] if core.skips else ()),
             visit.ends.eq(tags.ends),
             visit.ends_groups.eq(tags.ends_groups),
             visit.last.eq(last),
@@ -181,11 +186,18 @@ class MapCore(wiring.Component):
                 connect(m, wiring.flipped(getattr(self.load, name)), getattr(neurons.load, name))
 
         update = neurons.update
+        ends, bits = update.row, update.z
+        if core.skips:
+            ends, bits = ends | update.skipped, Mux(update.skipped, 0, bits)
+            m.d.sync += [
+                events.over.eq((update.valid & update.row) | update.skipped),
+                events.rests.eq(update.skipped | ~update.fired),
+            ]
         m.d.sync += [
-            self.o.valid.eq(update.valid & (update.z.any() | update.row)),
-            self.o.payload.bits.eq(update.z),
+            self.o.valid.eq((update.valid & (bits.any() | ends)) | (update.skipped if core.skips else 0)),
+            self.o.payload.bits.eq(bits),
             self.o.payload.index.eq(update.place),
-            self.o.payload.row.eq(update.row),
+            self.o.payload.row.eq(ends),
             self.o.payload.last.eq(update.last_word),
             self.o.payload.final.eq(update.final_step),
         ]
@@ -245,6 +257,8 @@ class _Events(wiring.Component):
         the channel, of those that the group sees, and the bank that its row is in
     shift : Out(unsigned)
         which bit of a graded value
+    over, rests
+        as in `LineBuffer`
     """
 
     def __init__(self, window, waiting):
@@ -262,6 +276,7 @@ class _Events(wiring.Component):
             "shift": Out(self.widths[0]),
             "channel": Out(self.widths[1]),
             "bank": Out(self.scanner.position_width - sum(self.widths)),
+            **({"over": In(1), "rests": In(1)} if window.skips else {}),
         })
 
     def elaborate(self, platform):
@@ -280,5 +295,7 @@ class _Events(wiring.Component):
         connect(m, rows.o, scanner.i)
         connect(m, scanner.o, skid.i)
         connect(m, skid.o, wiring.flipped(self.o))
+        if self.window.skips:
+            m.d.comb += [rows.over.eq(self.over), rows.rests.eq(self.rests)]
         m.d.comb += Cat(self.shift, self.channel, self.bank, self.tags).eq(skid.o.payload.index)
         return m

@@ -8,10 +8,15 @@ from spikeloom.network import ShiftLeak, Silent, TableLeak
 from .load import CoreLoadSignature, answer, image_memory
 from .storage import delayed, storage
 
-__all__ = ["MapPlace", "NeuronUpdate", "UpdateSignature"]
+__all__ = ["MapPlace", "NeuronUpdate", "UpdateSignature", "skips"]
 
 #: Memories of a core that its synapses have.
 WEIGHTS = ("weights", "shortcut")
+
+
+def skips(core):
+    """Whether the core of a layer of any kind leaves rows alone."""
+    return bool(core.o_words.shape) and core.skips
 
 
 class UpdateSignature(wiring.Signature):
@@ -32,10 +37,16 @@ class UpdateSignature(wiring.Signature):
         the index of their word in ``core.o_words``
     row : Out(1), of a convolution
         they end a row of the map
+    skipped : Out(1), of a convolution that skips
+        in place of ``valid``, high for one cycle for a whole row of the map, whose neurons stay as they are
+    fired : Out(1), of a convolution that skips
+        with ``row``: some neuron of the row fired
     """
 
     def __init__(self, core):
         on_map = {"place": Out(core.o_words.index_width), "row": Out(1)} if core.o_words.shape else {}
+        if skips(core):
+            on_map |= {"skipped": Out(1), "fired": Out(1)}
         super().__init__({
             **on_map,
             "valid": Out(1),
@@ -60,6 +71,8 @@ class MapPlace(wiring.Component):
     -------
     step : In(1)
         on to the next update
+    skip : In(1)
+        on to the next row, when none is under way
     channel : Out(range(core.channel_updates))
         which ``units`` channels of the position
     column, row : Out
@@ -70,8 +83,8 @@ class MapPlace(wiring.Component):
     def __init__(self, core):
         self.core = core
         rows, columns, _ = core.layer.shape
-        super().__init__({"step": In(1), "channel": Out(range(core.channel_updates)), "column": Out(range(columns)),
-                          "row": Out(range(rows)), "ends_row": Out(1)})
+        super().__init__({"step": In(1), "skip": In(1), "channel": Out(range(core.channel_updates)),
+                          "column": Out(range(columns)), "row": Out(range(rows)), "ends_row": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -88,8 +101,9 @@ class MapPlace(wiring.Component):
                 with m.If(ends_columns):
                     m.d.sync += [self.column.eq(0), self.channel.eq(self.channel + 1), base.eq(self.channel + 1)]
                     with m.If(last):
-                        m.d.sync += [self.channel.eq(0), base.eq(0),
-                                     self.row.eq(Mux(self.row == rows - 1, 0, self.row + 1))]
+                        m.d.sync += [self.channel.eq(0), base.eq(0)]
+        with m.If((self.step & self.ends_row) | self.skip):
+            m.d.sync += self.row.eq(Mux(self.row == rows - 1, 0, self.row + 1))
         return m
 
 
@@ -111,6 +125,8 @@ class NeuronUpdate(wiring.Component):
     -------
     start, last, final : In(1)
         a group's sums follow; it is the time step's last group; the time step is the sample's last
+    skip : In(1), of a convolution that skips
+        in place of ``start``: a row of the map stays as it is; ``last`` and ``final`` as there
     sums : In(signed(core.current_width)), one for each unit
     update : Out(UpdateSignature(core))
     load : In(CoreLoadSignature)
@@ -123,6 +139,7 @@ class NeuronUpdate(wiring.Component):
         self.loaded = [name for name in core.images if name not in WEIGHTS] if core.reloadable else []
         super().__init__({
             "start": In(1),
+            **({"skip": In(1)} if skips(core) else {}),
             "last": In(1),
             "final": In(1),
             "sums": In(signed(core.current_width)).array(core.units),
@@ -146,6 +163,7 @@ class NeuronUpdate(wiring.Component):
         core, layer = self.core, self.core.layer
 
         # Which neurons: a counter runs through the layer once a time step.
+        skip = self.skip if skips(core) else C(0, 1)
         reading = Signal()
         running = Signal()
         left = Signal(signed(core.updates.bit_length() + 1))  # updates left after this one, less one
@@ -153,8 +171,8 @@ class NeuronUpdate(wiring.Component):
         group_last, group_final = Signal(), Signal()
         m.d.comb += [
             reading.eq(self.start | running),
-            step_last.eq(Mux(self.start, self.last, group_last)),
-            step_final.eq(Mux(self.start, self.final, group_final)),
+            step_last.eq(Mux(self.start | skip, self.last, group_last)),
+            step_final.eq(Mux(self.start | skip, self.final, group_final)),
         ]
         with m.If(self.start):
             m.d.sync += [group_last.eq(self.last), group_final.eq(self.final)]
@@ -168,26 +186,34 @@ class NeuronUpdate(wiring.Component):
             word_last = step_last & running & left[-1] & ~self.start
         else:
             word_last = step_last & self.start
-        reading, word_last, step_final = (
-            delayed(m, signal, reset_less=False) for signal in (reading, word_last, step_final))
-        r_index = Signal(self.update.index.shape())
-        with m.If(reading):
-            m.d.sync += r_index.eq(Mux(word_last, 0, r_index + 1))
+        reading, skipping, word_last, step_final = (
+            delayed(m, signal, reset_less=False)
+            for signal in (reading, skip, word_last | (skip & step_last), step_final))
+        r_index = self._index(m, reading, skipping, word_last)
         r_channel = r_index
         if core.o_words.shape:
             m.submodules.r_place = r_place = MapPlace(core)
-            m.d.comb += r_place.step.eq(reading)
+            m.d.comb += [r_place.step.eq(reading), r_place.skip.eq(skipping)]
             r_channel = r_place.channel
         first = Signal(init=1)  # the sample's first time step: potentials start from zero
-        with m.If(reading & word_last):
+        with m.If((reading | skipping) & word_last):
             m.d.sync += first.eq(step_final)
+        from_zero = first
+        if skips(core):
+            # And so they do later, as long as their row has been skipped since.
+            untouched = Signal(layer.shape[0], reset_less=True).bit_select(r_place.row, 1)
+            from_zero = first | untouched
+            with m.If(skipping):
+                m.d.sync += untouched.eq(from_zero)
+            with m.Elif(reading & r_place.ends_row):
+                m.d.sync += untouched.eq(0)
 
         # Stage 2: potentials, thresholds and biases in registers, right behind their memories.
         m.submodules.membranes = membranes = storage(core.units * layer.v_width, core.update_count)
         r_port, w_port = membranes.read_port(), membranes.write_port()
         m.d.comb += r_port.addr.eq(r_index)
         stored = Signal(core.units * layer.v_width, reset_less=True)
-        with m.If(delayed(m, first)):
+        with m.If(delayed(m, from_zero)):
             m.d.sync += stored.eq(0)
         with m.Else():
             m.d.sync += stored.eq(r_port.data)
@@ -230,7 +256,8 @@ class NeuronUpdate(wiring.Component):
             z_next.append(delayed(m, fires, 2))
 
         update, latency = self.update, self._latency
-        w_index = Signal(update.index.shape())
+        skipped = delayed(m, skipping, latency, reset_less=False)
+        w_index = self._index(m, update.valid, skipped, update.last_word)
         m.d.comb += [
             update.valid.eq(delayed(m, reading, latency, reset_less=False)),
             update.last_word.eq(delayed(m, word_last, latency)),
@@ -248,6 +275,7 @@ class NeuronUpdate(wiring.Component):
             widths = core.o_words.fields
             m.d.comb += [
                 w_place.step.eq(update.valid),
+                w_place.skip.eq(skipped),
                 update.place.eq(Cat(field[:width] for field, width in
                                     zip((w_channel, w_place.column, w_place.row), widths, strict=True))),
                 update.row.eq(w_place.ends_row),
@@ -257,9 +285,20 @@ class NeuronUpdate(wiring.Component):
             words = -(-(layer.shape[2] - unit) // core.units)
             real = w_channel < words if words < core.channel_updates else 1
             m.d.comb += [update.z[unit].eq(z_next[unit] & real), update.v[unit].eq(v_next[unit])]
-        with m.If(update.valid):
-            m.d.sync += w_index.eq(Mux(update.last_word, 0, w_index + 1))
+        if skips(core):
+            before = Signal()  # a neuron of the row has fired
+            m.d.comb += [update.skipped.eq(skipped), update.fired.eq(before | update.z.any())]
+            with m.If(update.valid):
+                m.d.sync += before.eq(update.fired & ~update.row)
         return m
+
+    def _index(self, m, steps, skips_row, ends):
+        """Which update of a time step, one or a whole row further each time."""
+        index = Signal(self.update.index.shape())
+        with m.If(steps | skips_row):
+            further = Mux(skips_row, self.core.row_updates, 1) if skips(self.core) else 1
+            m.d.sync += index.eq(Mux(ends, 0, index + further))
+        return index
 
     @property
     def _biased_width(self):

@@ -238,7 +238,7 @@ def _read(program, where, samples, steps, detail):
         updates = []
         for number, core in enumerate(program.cores):
             rows = numbers(f"layer_{number}.txt").reshape(-1, core.units + 1)
-            updates.append((rows[:, :1] >> np.arange(core.units) & 1, rows[:, 1:]))
+            updates.append((rows[:, 0], rows[:, 1:]))
         seen = trace.from_updates(program, samples, steps, updates, scores, last[:, 1])
         counts = [spikes.sum(axis=2) for spikes in seen.spikes]
     else:

@@ -5,6 +5,7 @@ It runs inside the simulator, so that Python is not asked at every clock edge.
 
 from amaranth.hdl import Shape
 from spikeloom.hw.load import LoadSignature
+from spikeloom.hw.neuron import skips
 from spikeloom.hw.verilog import MODULE
 
 __all__ = ["LOAD_FIELDS", "TOP", "WORD_BYTES", "generate"]
@@ -23,7 +24,8 @@ def generate(program):
 
     It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from
     ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the number of spikes of layer N in each
-    time step, or, with ``+detail``, the spikes and every unit's membrane potential at each update; and ``results.txt``
+    time step, or, with ``+detail``, the spikes and every unit's membrane potential at each update (-1 as spikes stands
+    for a row that was skipped); and ``results.txt``
     with score, winner, last and clock cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at
     random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no
     result for ``+patience=N`` cycles.
@@ -144,7 +146,8 @@ def _load(program):
 def _observed(number, core):
     """The wires to one layer's updates, and the ports of the array that they connect to."""
     wires = [("valid", 1), ("last_word", 1), ("z", core.units),
-             *((f"v__{unit}", core.layer.v_width) for unit in range(core.units))]
+             *((f"v__{unit}", core.layer.v_width) for unit in range(core.units)),
+             *([("skipped", 1)] if skips(core) else [])]
     name = f"update_{number}"
     return ("\n".join(f"  wire [{width - 1}:0] {name}__{wire};" for wire, width in wires),
             ", ".join(f".{name}__{wire}({name}__{wire})" for wire, _ in wires))
@@ -155,12 +158,18 @@ def _watch(number, core):
     update = f"update_{number}"
     shown = ", ".join([f"{update}__z", *(f"$signed({update}__v__{unit})" for unit in range(core.units))])
     numbers = " ".join(["%0d"] * (core.units + 1))
+    skipped = " ".join(["-1", *["0"] * core.units])
+    skips_row = f"{update}__skipped" if skips(core) else "1'b0"
     return f"""  integer spikes_{number} = 0;
-  always @(posedge clk) if (go && !done && {update}__valid) begin
-    if (detail != 0)
-      $fwrite(layer_{number}, "{numbers}\\n", {shown});
-    else begin
-      spikes_{number} = spikes_{number} + $countones({update}__z);
+  always @(posedge clk) if (go && !done && ({update}__valid || {skips_row})) begin
+    if (detail != 0) begin
+      if ({skips_row})
+        $fwrite(layer_{number}, "{skipped}\\n");
+      else
+        $fwrite(layer_{number}, "{numbers}\\n", {shown});
+    end else begin
+      if (!{skips_row})
+        spikes_{number} = spikes_{number} + $countones({update}__z);
       if ({update}__last_word) begin
         $fwrite(layer_{number}, "%0d\\n", spikes_{number});
         spikes_{number} = 0;

@@ -3,7 +3,9 @@
 import random
 
 import numpy as np
+from amaranth.hdl import Const
 from spikeloom.hw.array import Array
+from spikeloom.hw.neuron import skips
 from spikeloom.reference import Trace
 
 from . import stream, trace
@@ -50,11 +52,12 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
     def watch(number):
         update = array.cores[number].update
         spikes, membranes = updates[number]
+        skipped = update.skipped if skips(cores[number]) else Const(0)
 
         async def process(ctx):
-            async for _, _, valid, z, *v in ctx.tick().sample(update.valid, update.z, *update.v):
-                if valid:
-                    spikes.append([z >> unit & 1 for unit in range(cores[number].units)])
+            async for _, _, valid, skips_row, z, *v in ctx.tick().sample(update.valid, skipped, update.z, *update.v):
+                if valid or skips_row:
+                    spikes.append(-1 if skips_row else z)
                     membranes.append(v)
 
         return process

@@ -67,15 +67,33 @@ def from_updates(program, samples, time_steps, updates, scores, winners):
 
     Parameters
     ----------
-    updates : for each layer, int arrays ``z`` and ``v`` of shape (updates seen, units)
+    updates : for each layer, int arrays ``z`` (updates seen,) and ``v`` (updates seen, units)
+        spikes as the bits of a word, and membrane potentials; -1 in place of spikes stands for a row of a map that was
+        skipped, whose neurons keep their potentials, or have none yet in a sample's first time step
     """
     spikes, membranes = [], []
     for core, (z, v) in zip(program.cores, updates, strict=True):
         shape = (samples, time_steps, core.update_count, core.units)
-        spikes.append(core.arrange(np.asarray(z).reshape(shape)))
-        membranes.append(core.arrange(np.asarray(v).reshape(shape)))
+        z, v = _with_skipped(core, time_steps, np.asarray(z), np.asarray(v))
+        spikes.append(core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape)))
+        membranes.append(core.arrange(v.reshape(shape)))
     n_out = program.network.n_out
     return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
+
+
+def _with_skipped(core, time_steps, z, v):
+    """Updates with those of skipped rows in their places."""
+    if not (z < 0).any():
+        return z, v
+    lengths = np.where(z < 0, core.row_updates, 1)
+    places = np.cumsum(lengths) - lengths
+    whole_z, whole_v = np.zeros(lengths.sum(), np.int64), np.zeros((lengths.sum(), core.units), np.int64)
+    whole_z[places[z >= 0]], whole_v[places[z >= 0]] = z[z >= 0], v[z >= 0]
+    for place in places[z < 0]:
+        if place // core.update_count % time_steps:
+            before = place - core.update_count
+            whole_v[place:place + core.row_updates] = whole_v[before:before + core.row_updates]
+    return whole_z, whole_v
 
 
 def input_words(program, inputs):

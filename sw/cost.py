@@ -14,7 +14,7 @@ import numpy as np
 from . import reference
 from .errors import SpikeloomError
 from .network import INPUT, Conv2d, ShiftLeak, Spike
-from .program import BLOCK_BITS, MapCore, WordFormat
+from .program import BLOCK_BITS, MapCore, WordFormat, can_rest
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
 DEFAULT_ACTIVITY = 0.1
@@ -41,7 +41,7 @@ class Activity:
     events : float
         set bits of its inputs, before pooling
     rows : array (len(PACES), rows of the layer's map), of a convolution
-        cycles of one pass over the columns, for each of its rows and each of `PACES`
+        cycles of one pass over the columns, for each of its rows and each of `PACES`; 0 for a row that is skipped
     """
 
     events: float
@@ -75,7 +75,8 @@ def measure(network, inputs, spikes):
         events = _set_bits(fired[source]).sum(-1).reshape(steps)
         rows = [None] * steps
         if isinstance(layer, Conv2d):
-            rows = row_activity(layer, fired[source]).reshape(len(PACES), steps, -1).swapaxes(0, 1)
+            own = fired[layer.name] if can_rest(layer) and layer is not network.layers[-1] else None
+            rows = row_activity(layer, fired[source], own).reshape(len(PACES), steps, -1).swapaxes(0, 1)
         layers.append([Activity(float(each), row) for each, row in zip(events, rows, strict=True)])
     return [list(step) for step in zip(*layers, strict=True)]
 
@@ -87,9 +88,10 @@ def mean(steps):
             for layer in zip(*steps, strict=True)]
 
 
-def row_activity(layer, z):
+def row_activity(layer, z, own=None):
     """Cycles (len(PACES), samples, time steps, rows) of a pass over each row of a convolution, for its inputs ``z``
-    (samples, time steps, n_in)."""
+    (samples, time steps, n_in). Where its ``own`` spikes (samples, time steps, n_out) are given, rows at rest are
+    skipped."""
     made = geometry(layer)
     samples, steps, _ = z.shape
     if layer.pool and layer.pool.kind == "sum":
@@ -110,7 +112,12 @@ def row_activity(layer, z):
     ends = (np.arange(columns) + made.padding[1]) % made.stride[1] == made.stride[1] - 1
     first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
     cycles = np.add.reduceat(cycles, first, axis=3)
-    return np.stack([np.maximum(cycles, pace).sum(3) for pace in PACES])
+    passes = np.stack([np.maximum(cycles, pace).sum(3) for pace in PACES])
+    if own is not None:
+        fired = own.reshape(samples, steps, layer.shape[0], -1).any(3)
+        fired = np.concatenate([np.zeros_like(fired[:, :1]), fired[:, :-1]], axis=1)
+        passes *= fired | under.any(3)
+    return passes
 
 
 def assumed(layer, events):
@@ -279,6 +286,7 @@ class _Source(_Stage):
         rows = max(core.layer.input_shape[0] if isinstance(core, MapCore) else 1
                    for core, names in zip(program.cores, program.network.sources, strict=True) if names[0] == INPUT)
         super().__init__(len(activities) * rows, rows)
+        self.ahead = UPDATE_CYCLES if rows > 1 else 0  # a row is promised as soon as the one before it is read
         self.words = [max(1.0, _words(program.i_words, each.events)) for each in activities]
         self.at = -1.0
 
@@ -287,7 +295,7 @@ class _Source(_Stage):
         if permit is None:
             return False
         words = self.words[len(self.done) // self.per_step] / self.per_step
-        self.at = max(self.at, permit) + words + (self.per_step > 1)
+        self.at = max(self.at, permit - self.ahead) + words + (self.per_step > 1)
         self.done.append(self.at)
         self.left -= 1
         return True
@@ -360,12 +368,15 @@ class _MapStage(_Stage):
         last = step * self.source.per_step + raw - 1
         if permit is None or len(self.source.done) <= last:
             return False
-        begin = max(self.ended, self.source.done[last] + MAP_CYCLES, permit - UPDATE_CYCLES)
-        self.ended = begin + self.cycles[step][row]
+        cycles, wait, after = self.cycles[step][row], MAP_CYCLES, UPDATE_CYCLES + core.updates
+        if not cycles:
+            cycles, wait, after = SKIP_CYCLES
+        begin = max(self.ended, self.source.done[last] + wait, permit - UPDATE_CYCLES)
+        self.ended = begin + cycles
         self.free += [self.ended] * (step * core.kept[0] + self.dropped[row] - len(self.free))
         if row == self.per_step - 1:
             self.ended += core.tail
-        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.done.append(self.ended + after + core.memory_registers)
         self.left -= 1
         return True
 
@@ -402,3 +413,6 @@ def _words(words, events):
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits; and from a row's last word to the first column that sees it.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
+#: Of a row that is skipped: its own cycles, those from the end of the last row that it would have seen, and those to
+#: its mark's arrival.
+SKIP_CYCLES = 2, 10, 16

@@ -21,6 +21,7 @@ from .network import (
     GradedSpike,
     InputFormat,
     Network,
+    NoLeak,
     ShiftLeak,
     Shortcut,
     Silent,
@@ -489,7 +490,11 @@ class Window:
         of the map
     groups, group : int
         passes over the columns of the map for each row that goes out, and channels that a pass is for
+    skips : bool
+        rows that go out are left alone where nothing would change
     """
+
+    skips = False
 
     # Geometry -------------------------------------------------------------------------------------
 
@@ -682,6 +687,8 @@ class MapCore(Window, Core):
     shortcut_words: WordFormat | None = None
     #: For each branch, rows of its source that can wait in a queue before they are kept.
     waiting: tuple[int, ...] = (0, 0)
+    #: Whether the read-out takes its neurons, all of them at each time step.
+    read_out: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -707,6 +714,24 @@ class MapCore(Window, Core):
     @property
     def branches(self):
         return tuple((window.synapses, window.i_words) for window in self.windows)
+
+    @property
+    def skips(self):
+        """Whether a row of the map is left alone at time steps at which no event is under its kernel and none of its
+        neurons fired at the time step before."""
+        return can_rest(self.layer) and not self.read_out
+
+    @property
+    def pace(self):
+        if not self.skips:
+            return super().pace
+        # The rows between two time steps of a neuron may take no time.
+        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.layer.shape[1])))
+
+    @property
+    def row_updates(self):
+        """Updates of a row of the map."""
+        return self.layer.shape[1] * self.channel_updates
 
     @property
     def o_words(self):
@@ -738,6 +763,13 @@ class MapCore(Window, Core):
             name: shape for name, shape in super().image_shapes.items() if name != "weights"}
 
 
+def can_rest(layer):
+    """Whether neurons of a convolution that did not fire stay as they are until an event comes, as those do that a
+    sample begins with: nothing leaks, nothing is added but what events bring, and no threshold is reached at rest."""
+    return (isinstance(layer.leak, NoLeak) and not layer.bias.any() and layer.shortcut is None
+            and (isinstance(layer.fire, Silent) or bool((layer.threshold > 0).all())))
+
+
 @lru_cache(maxsize=64)
 def waiting_rows(network):
     """By name of a convolution of ``network``, its `MapCore.waiting`."""
@@ -759,7 +791,8 @@ def core_of(network, number, placement, target, reloadable, words):
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
     how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable
     if isinstance(layer, Conv2d):
-        return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name])
+        return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name],
+                       number == len(network.layers) - 1)
     if layer.pool and layer.pool.kind == "max":
         pooled = layer.pooled_shape
         return Core(layer, WordFormat(math.prod(pooled), own.width, own.graded, pooled), *how)
@@ -860,6 +893,7 @@ class Program:
                 "neurons": core.layer.n_out,
                 "weight_format": dataclasses.asdict(core.layer.weight_format),
                 **_map_shape(network, core.layer),
+                **({"skips": True} if isinstance(core, MapCore) and core.skips else {}),
                 "v_width": core.layer.v_width,
                 "leak": {"kind": core.layer.leak.kind,
                          **({"shift": core.layer.leak.shift} if isinstance(core.layer.leak, ShiftLeak) else {})},

@@ -335,7 +335,8 @@ def test_row_permits_give_one_for_each_row(rows):
 
 
 @pytest.mark.parametrize("stall", STALLS)
-@pytest.mark.parametrize("width, to", [(1, 1), (2, 1), (3, 1), (16, 1), (40, 1), (16, 4), (32, 16), (64, 16), (24, 8), (8, 8)])
+@pytest.mark.parametrize("width, to", [(1, 1), (2, 1), (3, 1), (16, 1), (40, 1), (16, 4), (32, 16), (64, 16), (24, 8),
+                                       (8, 8)])
 def test_marks_stay_with_the_last_spike(width, to, stall):
     pick, chunks = random.Random(width), -(-width // to)
     scanner = Scanner(width, 5, to=to, marks=True)

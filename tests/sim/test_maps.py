@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from networks import inputs, map_networks
 from spikeloom import reference
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
-from spikeloom.program import Placement, Program
+from spikeloom.program import MapCore, Placement, Program
 from spikeloom.sim import backend, cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
 from test_load import same_shape, simpler
@@ -50,11 +50,17 @@ def placed(draw, layer):
     return Placement(channels * (-(-layer.kernel // layer.stride) if isinstance(layer, Conv2d) else 1), units)
 
 
+def calm(layer):
+    """``layer`` without what would change its neurons at a time step without events."""
+    return dataclasses.replace(layer, leak=NoLeak(), bias=np.zeros_like(layer.bias),
+                               threshold=np.maximum(abs(layer.threshold), 1))
+
+
 @st.composite
-def programs(draw, reloadable=False, max_layers=4):
+def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
     """A small network of maps with any placement."""
     network = draw(map_networks(max_layers))
-    network = dataclasses.replace(network, layers=tuple(map(simpler, network.layers)))
+    network = dataclasses.replace(network, layers=tuple(change(simpler(layer)) for layer in network.layers))
     hypothesis.assume(has_gateware(network))
     placements = [draw(placed(layer)) for layer in network.layers[:-1]]
     placements.append(Placement(draw(st.integers(1, network.layers[-1].n_out)), 1))
@@ -72,6 +78,23 @@ def test_amaranth_equals_reference(data):
     x = data.draw(inputs(program.network))[:2, :3]
     stall, seed = data.draw(STALLS), data.draw(st.integers(0, 1000))
     seen, _ = pysim.run(program, x, stall=stall, seed=seed)
+    assert differences(program, x, seen) is None
+
+
+@hypothesis.settings(LENIENT, max_examples=20 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_rows_at_rest_are_skipped(data):
+    program = data.draw(programs(change=calm))
+    program = dataclasses.replace(program, network=dataclasses.replace(program.network, time_steps=6))
+    hypothesis.assume(any(core.skips for core in program.cores if isinstance(core, MapCore)))
+    rng, network = np.random.default_rng(data.draw(st.integers(0, 1000))), program.network
+    rows, columns, channels = network.input.shape
+    x = np.broadcast_to(rng.integers(*network.input.bounds, (4, 6, 1, 1, 1), endpoint=True),
+                        (4, 6, rows, columns, channels))
+    x = x * (rng.random(x.shape) < 0.3) * (rng.random((4, 6, rows, 1, 1)) < 0.3)
+    x = x.reshape(4, 6, -1)
+    seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
     assert differences(program, x, seen) is None
 
 

@@ -83,7 +83,7 @@ def implement(component, device_name, seeds=SEEDS, *, begin=True):
     device = DEVICES[device_name]
     family = flow.FAMILIES[device.family]
     text = convert(component, "top")
-    key = [text, device_name, AIMS[device_name], family.placers,
+    key = [text, device_name, AIMS[device_name], family.synth, family.placers,
            [str(tools.find(name)) for name in family.tools[:2]]]
     folder = _folder(key)
 

@@ -182,7 +182,9 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
     text = verilog_of(choice)
     pins = flow.constraints(connected.pins, board.device)
     versions = {name: str(tools.find(name)) for name in family.tools}
-    inputs = hashlib.sha256(json.dumps([VERSION, text, pins, seed, clock, baud, versions]).encode()).hexdigest()
+    flows = dataclasses.astuple(family), dataclasses.astuple(board.device)
+    inputs = hashlib.sha256(
+        json.dumps([VERSION, text, pins, seed, clock, baud, flows, versions]).encode()).hexdigest()
     finished = _finished(out_dir, inputs)
     if finished:
         say(f"{board.name}: the build in {out_dir} is up to date")

@@ -53,7 +53,8 @@ class Family:
 
 
 FAMILIES = {
-    "ice40": Family("synth_ice40", "nextpnr-ice40", "icepack", ("heap",), {"SB_LUT4": 1}, "SB_DFF",
+    # Eight neighbouring cells share a clock enable. With one for every few flip-flops a full device cannot be placed.
+    "ice40": Family("synth_ice40 -dffe_min_ce_use 4", "nextpnr-ice40", "icepack", ("heap",), {"SB_LUT4": 1}, "SB_DFF",
                     "ICESTORM_LC", "ICESTORM_RAM", ("--pcf-allow-unconstrained",), ".bin"),
     # The electrostatic placer's designs run ten percent faster here than the default's.
     "ecp5": Family("synth_ecp5", "nextpnr-ecp5", "ecppack", ("static", "heap"),

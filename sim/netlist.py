@@ -53,7 +53,8 @@ def synthesize(text, family, name, *, pins=True, folder="build/sim", progress=No
     """
     options = "" if pins else _NO_PINS.get(family, "")
     yosys = tools.find("yosys")
-    digest = hashlib.sha256(json.dumps([text, family, name, options, str(yosys)]).encode()).hexdigest()
+    key = [text, flow.FAMILIES[family].synth, name, options, str(yosys)]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     kept = Path(folder) / f"netlist-{family}-{digest[:16]}.v"
     if not kept.exists():
         with tempfile.TemporaryDirectory(prefix="spikeloom-") as work:

@@ -9,7 +9,7 @@ from .core import LayerCore
 from .event import EventWord
 from .load import Loader, LoadSignature
 from .map_core import MapCore
-from .neuron import UpdateSignature, skips
+from .neuron import UpdateSignature
 from .pooling import Pooling
 from .raster import Raster
 from .readout import Readout, Result
@@ -118,7 +118,7 @@ class Array(wiring.Component):
                 m.d.comb += [shown.valid.eq(core.update.valid), shown.last_word.eq(core.update.last_word),
                              shown.z.eq(core.update.z)]
                 m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, core.update.v, strict=True)]
-                if skips(core.core):
+                if core.core.skips:
                     m.d.comb += shown.skipped.eq(core.update.skipped)
         return m
 
@@ -157,5 +157,5 @@ def _all(conditions):
 def _observation(core):
     # The rest of an update is kept for nobody: ports must not make an array much larger than it is without them.
     members = UpdateSignature(core).members
-    shown = ("valid", "last_word", "z", "v", *(["skipped"] if skips(core) else []))
+    shown = ("valid", "last_word", "z", "v", *(["skipped"] if core.skips else []))
     return wiring.Signature({name: members[name] for name in shown})

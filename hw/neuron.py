@@ -1,22 +1,20 @@
 """Neuron updates: leak, fire, reset and store, one neuron per unit and cycle."""
 
+from types import SimpleNamespace
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom.network import ShiftLeak, Silent, TableLeak
 
 from .load import CoreLoadSignature, answer, image_memory
+from .place import UpdatePlace
 from .storage import delayed, storage
 
-__all__ = ["MapPlace", "NeuronUpdate", "UpdateSignature", "skips"]
+__all__ = ["NeuronUpdate", "UpdateSignature"]
 
 #: Memories of a core that its synapses have.
 WEIGHTS = ("weights", "shortcut")
-
-
-def skips(core):
-    """Whether the core of a layer of any kind leaves rows alone."""
-    return bool(core.o_words.shape) and core.skips
 
 
 class UpdateSignature(wiring.Signature):
@@ -41,12 +39,18 @@ class UpdateSignature(wiring.Signature):
         in place of ``valid``, high for one cycle for a whole row of the map, whose neurons stay as they are
     fired : Out(1), of a convolution that skips
         with ``row``: some neuron of the row fired
+    layer : Out(unsigned), of a core that several layers share
+        which of ``core.members`` they belong to
     """
 
     def __init__(self, core):
-        on_map = {"place": Out(core.o_words.index_width), "row": Out(1)} if core.o_words.shape else {}
-        if skips(core):
+        members, on_map = core.members, {}
+        if members[0].o_words.shape:
+            on_map = {"place": Out(max(member.o_words.index_width for member in members)), "row": Out(1)}
+        if core.skips:
             on_map |= {"skipped": Out(1), "fired": Out(1)}
+        if len(members) > 1:
+            on_map["layer"] = Out(range(len(members)))
         super().__init__({
             **on_map,
             "valid": Out(1),
@@ -57,54 +61,6 @@ class UpdateSignature(wiring.Signature):
             "last_word": Out(1),
             "final_step": Out(1),
         })
-
-
-class MapPlace(wiring.Component):
-    """Where the neurons of an update are in the map of a convolution, counted from the first of a time step on: updates
-    of a group, columns, groups, rows.
-
-    Parameters
-    ----------
-    core : spikeloom.program.MapCore
-
-    Members
-    -------
-    step : In(1)
-        on to the next update
-    skip : In(1)
-        on to the next row, when none is under way
-    channel : Out(range(core.channel_updates))
-        which ``units`` channels of the position
-    column, row : Out
-    ends_row : Out(1)
-        no other update of the row follows
-    """
-
-    def __init__(self, core):
-        self.core = core
-        rows, columns, _ = core.layer.shape
-        super().__init__({"step": In(1), "skip": In(1), "channel": Out(range(core.channel_updates)),
-                          "column": Out(range(columns)), "row": Out(range(rows)), "ends_row": Out(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        core, (rows, columns, _) = self.core, self.core.layer.shape
-        base = Signal.like(self.channel)  # of the group
-        last = self.channel == core.channel_updates - 1
-        update = Signal(range(core.updates))
-        ends_group, ends_columns = update == core.updates - 1, self.column == columns - 1
-        m.d.comb += self.ends_row.eq(last & ends_columns)
-        with m.If(self.step):
-            m.d.sync += [update.eq(update + 1), self.channel.eq(self.channel + 1)]
-            with m.If(ends_group):
-                m.d.sync += [update.eq(0), self.channel.eq(base), self.column.eq(self.column + 1)]
-                with m.If(ends_columns):
-                    m.d.sync += [self.column.eq(0), self.channel.eq(self.channel + 1), base.eq(self.channel + 1)]
-                    with m.If(last):
-                        m.d.sync += [self.channel.eq(0), base.eq(0)]
-        with m.If((self.step & self.ends_row) | self.skip):
-            m.d.sync += self.row.eq(Mux(self.row == rows - 1, 0, self.row + 1))
-        return m
 
 
 class NeuronUpdate(wiring.Component):
@@ -127,6 +83,8 @@ class NeuronUpdate(wiring.Component):
         a group's sums follow; it is the time step's last group; the time step is the sample's last
     skip : In(1), of a convolution that skips
         in place of ``start``: a row of the map stays as it is; ``last`` and ``final`` as there
+    layer : In(unsigned), of a core that several layers share
+        with ``start``: which of ``core.members``
     sums : In(signed(core.current_width)), one for each unit
     update : Out(UpdateSignature(core))
     load : In(CoreLoadSignature)
@@ -139,7 +97,8 @@ class NeuronUpdate(wiring.Component):
         self.loaded = [name for name in core.images if name not in WEIGHTS] if core.reloadable else []
         super().__init__({
             "start": In(1),
-            **({"skip": In(1)} if skips(core) else {}),
+            **({"skip": In(1)} if core.skips else {}),
+            **({"layer": In(range(len(core.members)))} if len(core.members) > 1 else {}),
             "last": In(1),
             "final": In(1),
             "sums": In(signed(core.current_width)).array(core.units),
@@ -160,10 +119,10 @@ class NeuronUpdate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        core, layer = self.core, self.core.layer
+        core, layer, members = self.core, self.core.layer, self.core.members
 
-        # Which neurons: a counter runs through the layer once a time step.
-        skip = self.skip if skips(core) else C(0, 1)
+        # Which neurons: a counter runs through each layer once a time step.
+        skip = self.skip if core.skips else C(0, 1)
         reading = Signal()
         running = Signal()
         left = Signal(signed(core.updates.bit_length() + 1))  # updates left after this one, less one
@@ -189,35 +148,37 @@ class NeuronUpdate(wiring.Component):
         reading, skipping, word_last, step_final = (
             delayed(m, signal, reset_less=False)
             for signal in (reading, skip, word_last | (skip & step_last), step_final))
-        r_index = self._index(m, reading, skipping, word_last)
-        r_channel = r_index
-        if core.o_words.shape:
-            m.submodules.r_place = r_place = MapPlace(core)
-            m.d.comb += [r_place.step.eq(reading), r_place.skip.eq(skipping)]
-            r_channel = r_place.channel
-        first = Signal(init=1)  # the sample's first time step: potentials start from zero
+        member = C(0, 0)
+        if len(members) > 1:
+            group_member = Signal.like(self.layer)
+            with m.If(self.start):
+                m.d.sync += group_member.eq(self.layer)
+            member = delayed(m, Mux(self.start, self.layer, group_member))
+        place = self._place(m, "r", member, reading, skipping, word_last)
+        firsts = Signal(len(members), init=-1)  # the sample's first time step: potentials start from zero
+        first = firsts.bit_select(member, 1)
         with m.If((reading | skipping) & word_last):
             m.d.sync += first.eq(step_final)
         from_zero = first
-        if skips(core):
+        if core.skips:
             # And so they do later, as long as their row has been skipped since.
-            untouched = Signal(layer.shape[0], reset_less=True).bit_select(r_place.row, 1)
+            untouched = Signal(layer.shape[0], reset_less=True).bit_select(place.row, 1)
             from_zero = first | untouched
             with m.If(skipping):
                 m.d.sync += untouched.eq(from_zero)
-            with m.Elif(reading & r_place.ends_row):
+            with m.Elif(reading & place.ends_row):
                 m.d.sync += untouched.eq(0)
 
         # Stage 2: potentials, thresholds and biases in registers, right behind their memories.
         m.submodules.membranes = membranes = storage(core.units * layer.v_width, core.update_count)
         r_port, w_port = membranes.read_port(), membranes.write_port()
-        m.d.comb += r_port.addr.eq(r_index)
+        m.d.comb += r_port.addr.eq(place.index)
         stored = Signal(core.units * layer.v_width, reset_less=True)
         with m.If(delayed(m, from_zero)):
             m.d.sync += stored.eq(0)
         with m.Else():
             m.d.sync += stored.eq(r_port.data)
-        minus_threshold, bias = self._parameters(m, r_channel)
+        minus_threshold, bias = self._parameters(m, place.parameters)
 
         # The rest: one register after each addition, compare and choice.
         after_leak = 4 if isinstance(layer.leak, TableLeak) else 3
@@ -257,48 +218,49 @@ class NeuronUpdate(wiring.Component):
 
         update, latency = self.update, self._latency
         skipped = delayed(m, skipping, latency, reset_less=False)
-        w_index = self._index(m, update.valid, skipped, update.last_word)
+        member = delayed(m, member, latency)
+        place = self._place(m, "w", member, update.valid, skipped, update.last_word)
         m.d.comb += [
             update.valid.eq(delayed(m, reading, latency, reset_less=False)),
             update.last_word.eq(delayed(m, word_last, latency)),
             update.final_step.eq(delayed(m, step_final, latency)),
             update.first_step.eq(delayed(m, first, latency)),
-            update.index.eq(w_index),
+            update.index.eq(place.index),
             w_port.en.eq(update.valid),
-            w_port.addr.eq(w_index),
+            w_port.addr.eq(place.index),
             w_port.data.eq(Cat(v_next)),
         ]
-        w_channel = w_index
-        if core.o_words.shape:
-            m.submodules.w_place = w_place = MapPlace(core)
-            w_channel = w_place.channel
-            widths = core.o_words.fields
-            m.d.comb += [
-                w_place.step.eq(update.valid),
-                w_place.skip.eq(skipped),
-                update.place.eq(Cat(field[:width] for field, width in
-                                    zip((w_channel, w_place.column, w_place.row), widths, strict=True))),
-                update.row.eq(w_place.ends_row),
-            ]
+        if members[0].o_words.shape:
+            m.d.comb += [update.place.eq(place.word), update.row.eq(place.ends_row)]
+        if len(members) > 1:
+            m.d.comb += update.layer.eq(member)
         for unit in range(core.units):
-            # Neurons that only fill up the last group are copies of the first, and have no say.
-            words = -(-(layer.shape[2] - unit) // core.units)
-            real = w_channel < words if words < core.channel_updates else 1
-            m.d.comb += [update.z[unit].eq(z_next[unit] & real), update.v[unit].eq(v_next[unit])]
-        if skips(core):
+            m.d.comb += [update.z[unit].eq(z_next[unit] & place.real[unit]), update.v[unit].eq(v_next[unit])]
+        if core.skips:
             before = Signal()  # a neuron of the row has fired
             m.d.comb += [update.skipped.eq(skipped), update.fired.eq(before | update.z.any())]
             with m.If(update.valid):
                 m.d.sync += before.eq(update.fired & ~update.row)
         return m
 
-    def _index(self, m, steps, skips_row, ends):
-        """Which update of a time step, one or a whole row further each time."""
-        index = Signal(self.update.index.shape())
-        with m.If(steps | skips_row):
-            further = Mux(skips_row, self.core.row_updates, 1) if skips(self.core) else 1
-            m.d.sync += index.eq(Mux(ends, 0, index + further))
-        return index
+    def _place(self, m, name, member, steps, skips_row, ends):
+        """What the `UpdatePlace` of the layer that an update belongs to says, ``member`` being that layer. And which
+        ``word`` the spikes are, and which of the units' neurons are ``real``: those that only fill up the last group
+        are copies of the first, and have no say."""
+        units, found, index, row = self.core.units, [], 0, 0
+        for number, core in enumerate(self.core.members):
+            m.submodules[f"{name}_place_{number}"] = place = UpdatePlace(core, index, row)
+            index, row = index + core.update_count, row + core.channel_updates
+            mine = member == number if len(member) else 1
+            m.d.comb += [place.step.eq(steps & mine), place.skip.eq(skips_row & mine), place.ends.eq(ends)]
+            words = [-(-(core.layer.shape[2] - unit) // units) for unit in range(units)]
+            fields = zip((place.channel, place.column, place.row), core.o_words.fields, strict=True)
+            found.append({
+                "index": place.index, "parameters": place.parameters, "row": place.row, "ends_row": place.ends_row,
+                "word": Cat(field[:width] for field, width in fields),
+                "real": Cat(place.channel < count if count < core.channel_updates else C(1, 1) for count in words)})
+        return SimpleNamespace(**{key: Array([each[key] for each in found])[member] if len(found) > 1
+                                  else found[0][key] for key in found[0]})
 
     @property
     def _biased_width(self):

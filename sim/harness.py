@@ -5,7 +5,6 @@ It runs inside the simulator, so that Python is not asked at every clock edge.
 
 from amaranth.hdl import Shape
 from spikeloom.hw.load import LoadSignature
-from spikeloom.hw.neuron import skips
 from spikeloom.hw.verilog import MODULE
 
 __all__ = ["LOAD_FIELDS", "TOP", "WORD_BYTES", "generate"]
@@ -147,7 +146,7 @@ def _observed(number, core):
     """The wires to one layer's updates, and the ports of the array that they connect to."""
     wires = [("valid", 1), ("last_word", 1), ("z", core.units),
              *((f"v__{unit}", core.layer.v_width) for unit in range(core.units)),
-             *([("skipped", 1)] if skips(core) else [])]
+             *([("skipped", 1)] if core.skips else [])]
     name = f"update_{number}"
     return ("\n".join(f"  wire [{width - 1}:0] {name}__{wire};" for wire, width in wires),
             ", ".join(f".{name}__{wire}({name}__{wire})" for wire, _ in wires))
@@ -159,7 +158,7 @@ def _watch(number, core):
     shown = ", ".join([f"{update}__z", *(f"$signed({update}__v__{unit})" for unit in range(core.units))])
     numbers = " ".join(["%0d"] * (core.units + 1))
     skipped = " ".join(["-1", *["0"] * core.units])
-    skips_row = f"{update}__skipped" if skips(core) else "1'b0"
+    skips_row = f"{update}__skipped" if core.skips else "1'b0"
     return f"""  integer spikes_{number} = 0;
   always @(posedge clk) if (go && !done && ({update}__valid || {skips_row})) begin
     if (detail != 0) begin

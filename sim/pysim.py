@@ -5,7 +5,6 @@ import random
 import numpy as np
 from amaranth.hdl import Const
 from spikeloom.hw.array import Array
-from spikeloom.hw.neuron import skips
 from spikeloom.reference import Trace
 
 from . import stream, trace
@@ -52,7 +51,7 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
     def watch(number):
         update = array.cores[number].update
         spikes, membranes = updates[number]
-        skipped = update.skipped if skips(cores[number]) else Const(0)
+        skipped = update.skipped if cores[number].skips else Const(0)
 
         async def process(ctx):
             async for _, _, valid, skips_row, z, *v in ctx.tick().sample(update.valid, skipped, update.z, *update.v):

@@ -270,7 +270,15 @@ class Core:
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
 
+    #: Whether rows of the layer's map are left alone where nothing would change them.
+    skips = False
+
     # Sizes ------------------------------------------------------------------------------------
+
+    @property
+    def members(self):
+        """The cores of all layers that run on this one."""
+        return (self,)
 
     @property
     def sets(self):
@@ -689,6 +697,8 @@ class MapCore(Window, Core):
     waiting: tuple[int, ...] = (0, 0)
     #: Whether the read-out takes its neurons, all of them at each time step.
     read_out: bool = False
+    #: Whether other layers are on the same core, which then works on a row of one after a row of another.
+    shares: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -719,7 +729,7 @@ class MapCore(Window, Core):
     def skips(self):
         """Whether a row of the map is left alone at time steps at which no event is under its kernel and none of its
         neurons fired at the time step before."""
-        return can_rest(self.layer) and not self.read_out
+        return can_rest(self.layer) and not self.read_out and not self.shares
 
     @property
     def pace(self):

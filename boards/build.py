@@ -18,8 +18,9 @@ from .board import find
 
 __all__ = ["BuildReport", "build"]
 
-#: Most routings on the way to the best clock, and how many placements of one circuit among them.
-PASSES, PLACEMENTS = 5, 2
+#: Most routings on the way to the best clock, and how many placements of one circuit among them: where the first comes
+#: this near to its clock, for placements do not differ by more.
+PASSES, PLACEMENTS, NEAR = 5, 2, 0.85
 
 KIND = "build"
 VERSION = 2
@@ -213,7 +214,7 @@ def build(program, board, out_dir, seed=1, clock=None, baud=None, transport="uar
             tried.append((choice, routed.clock))
             if routed.clock >= choice.clock:
                 met, limit = (choice, netlist, routed, folder, placement), routed.clock
-            elif clock is None and placement < seed + PLACEMENTS - 1:
+            elif clock is None and placement < seed + PLACEMENTS - 1 and routed.clock >= NEAR * choice.clock:
                 placement += 1
                 continue
             else:  # no two placements are equal, so right below what these have just missed the next may miss again

@@ -103,6 +103,9 @@ class Netlist:
         four-input look-up tables (adders included where they are made of them), and flip-flops
     layers : dict
         ``luts`` by layer name; "" for what belongs to none
+    logic : dict
+        likewise the device's logic cells, but for those that only pass on carries: look-up tables, and on iCE40
+        flip-flops that do not share the cell of one
     """
 
     path: Path
@@ -110,6 +113,7 @@ class Netlist:
     luts: int
     ffs: int
     layers: dict[str, int]
+    logic: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,16 @@ def synthesize(verilog, family, netlist, *, options="", progress=None):
         ["-q", "-l", f"{netlist.stem}.yosys.log", "-p",
          f"read_verilog {verilog.name}; {form.synth} {options} -top top -json {netlist.name}"],
         cwd=verilog.parent, progress=progress)
-    cells, layers = collections.Counter(), collections.Counter()
-    for name, cell in json.loads(netlist.read_text())["modules"]["top"]["cells"].items():
-        cells[cell["type"]] += 1
+    found = json.loads(netlist.read_text())["modules"]["top"]["cells"]
+    cells, layers = collections.Counter(cell["type"] for cell in found.values()), collections.Counter()
+    for name, cell in found.items():
         layers[_layer(name)] += form.luts.get(cell["type"], 0)
+    logic = layers.copy()
+    if family == "ice40":
+        logic.update(_layer(name) for name in _alone(found, form))
     ffs = sum(count for kind, count in cells.items() if kind.startswith(form.ff))
-    return Netlist(netlist, dict(sorted(cells.items())), layers.total(), ffs, dict(sorted(layers.items())))
+    return Netlist(netlist, dict(sorted(cells.items())), layers.total(), ffs, dict(sorted(layers.items())),
+                   dict(sorted(logic.items())))
 
 
 def place_and_route(netlist, device, *, output=None, constraints=None, clock=0.0, seed=1, progress=None):
@@ -219,6 +227,19 @@ def _ecp5_files(constraints, output):
 
 def _gowin_files(constraints, output):
     return [*(["--vopt", f"cst={constraints}"] if constraints else []), *(["--write", output] if output else [])]
+
+
+def _alone(cells, form):
+    """Names of the flip-flops that no look-up table feeds which feeds nothing else."""
+    sources, readers = {}, collections.Counter()
+    for cell in cells.values():
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "output":
+                sources.update((bit, cell["type"]) for bit in bits)
+            else:
+                readers.update(bits)
+    inputs = {name: cell["connections"]["D"][0] for name, cell in cells.items() if cell["type"].startswith(form.ff)}
+    return [name for name, bit in inputs.items() if sources.get(bit) not in form.luts or readers[bit] > 1]
 
 
 def _layer(cell):

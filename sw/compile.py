@@ -18,16 +18,20 @@ from .network import Conv2d
 from .program import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE, Placement, Program, WordFormat, core_of
 from .target import TARGETS, find
 
-#: Share of a device's logic that routing can be expected to cope with.
-USABLE_LOGIC = 0.85
+#: Share of a device's logic that routing can be expected to cope with, by its family.
+USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.85}
 
-#: Logic around the cores: the link and the read-out; and what counts a layer's events and stalls.
-FIXED_LUTS, COUNTER_LUTS = 850, 35
+#: Logic around the cores: the link and the read-out, on an iCE40 with the cells of registers that stand alone; and what
+#: counts a layer's events and stalls.
+FIXED_LUTS, COUNTER_LUTS = {"ice40": 1200, "ecp5": 950, "gowin": 950}, 35
 
 #: Block RAMs around the cores: the read-out's queue, the link's buffer, the identity.
 FIXED_BLOCKS = 3
 
 UNITS = (1, 2, 4, 8, 16)
+
+#: How often the search is repeated when the words between the chosen cores are not those that it assumed.
+ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,15 @@ class Estimate:
     single_ports: int
 
 
-def estimates(network, number, target, activity, *, reloadable=False):
+def estimates(network, number, target, activity, *, reloadable=False, words=None):
     """Every `Estimate` worth considering for layer ``number``: for each number of groups, each number of update units,
-    and each memory that the weights can be in."""
-    # A layer's words depend on its update units; four bits stand for them all.
-    words = {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
-             for layer in network.layers[:number]}
+    and each memory that the weights can be in.
+
+    The ``words`` that the layers before it send, by name, depend on their update units; four bits stand for them all
+    where they are not given.
+    """
+    words = words or {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
+                      for layer in network.layers[:number]}
     layer, last = network.layers[number], number == len(network.layers) - 1
     found, refused, channels = {}, None, layer.shape[2]
     sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
@@ -65,17 +72,21 @@ def estimates(network, number, target, activity, *, reloadable=False):
                 except SpikeloomError as error:
                     refused = error
                     continue
-                found[lanes, units, memory] = Estimate(
-                    placement, cost.step_cycles(core, activity), cost.estimate_luts(core, target),
-                    cost.estimate_blocks(core, target), core.single_ports)
+                found[lanes, units, memory] = _estimate(placement, core, target, activity)
     if not found:
         raise refused
     return list(found.values())
 
 
-def _options(network, target, activity, reloadable):
+def _estimate(placement, core, target, activity):
+    return Estimate(placement, cost.step_cycles(core, activity), cost.estimate_luts(core, target),
+                    cost.estimate_blocks(core, target), core.single_ports)
+
+
+def _options(network, target, activity, reloadable, words=None):
     """The `estimates` of each layer."""
-    return [estimates(network, number, target, each, reloadable=reloadable) for number, each in enumerate(activity)]
+    return [estimates(network, number, target, each, reloadable=reloadable, words=words)
+            for number, each in enumerate(activity)]
 
 
 def choose(network, target, activity, *, reloadable=False):
@@ -83,9 +94,9 @@ def choose(network, target, activity, *, reloadable=False):
     memory, the program must be ``reloadable``, if that was asked for or not."""
     if _too_many_weights(network, target):  # known without a look at every placement
         return None
-    found = _search(_options(network, target, activity, reloadable), target)
+    found = _fitting(network, target, activity, reloadable)
     if target.single_ports:
-        loaded = found if reloadable else _search(_options(network, target, activity, True), target)
+        loaded = found if reloadable else _fitting(network, target, activity, True)
         if loaded and (not found or _slowest(loaded) < _slowest(found)):
             found = loaded
     return found and [estimate.placement for estimate in found]
@@ -103,11 +114,33 @@ def _slowest(chosen):
     return max(estimate.cycles for estimate in chosen)
 
 
+def _fitting(network, target, activity, reloadable):
+    """An `Estimate` for each layer, together within the ``target`` with the words that these very cores send each
+    other; or None."""
+    words = None
+    for _ in range(ROUNDS):
+        assumed = _search(_options(network, target, activity, reloadable, words), target)
+        if assumed is None:
+            return None
+        cores = Program(network, target.name, [each.placement for each in assumed], reloadable=reloadable).cores
+        found = [_estimate(each.placement, core, target, seen)
+                 for each, core, seen in zip(assumed, cores, activity, strict=True)]
+        if _fits(found, target):
+            return found
+        words = {core.layer.name: core.o_words for core in cores}
+    return None
+
+
+def _fits(chosen, target):
+    """Whether one `Estimate` for each layer and what is around the cores are within the ``target``."""
+    luts = FIXED_LUTS[target.family] + sum(COUNTER_LUTS + each.luts for each in chosen)
+    blocks = FIXED_BLOCKS + sum(each.blocks for each in chosen)
+    return luts <= USABLE_LOGIC[target.family] * target.luts and blocks <= target.blocks
+
+
 def _search(options, target):
     """One of each layer's ``options``: those with the lowest rate that fit together, or None. Of single-port memories
     it takes as few as will do."""
-    luts = USABLE_LOGIC * target.luts - FIXED_LUTS - COUNTER_LUTS * len(options)
-    blocks = target.blocks - FIXED_BLOCKS
     # For each layer and number of single-port memories, the cheapest among the fast.
     by_speed = [sorted((e for e in option if e.single_ports <= target.single_ports), key=lambda e: e.cycles)
                 for option in options]
@@ -124,7 +157,7 @@ def _search(options, target):
         if not all(cheapest):
             continue
         for chosen in _combinations(cheapest, target.single_ports):
-            if sum(e.luts for e in chosen) <= luts and sum(e.blocks for e in chosen) <= blocks:
+            if _fits(chosen, target):
                 return chosen
     return None
 
@@ -146,11 +179,12 @@ def _combinations(cheapest, single_ports):
 def _too_large(network, target, activity, reloadable):
     """The message, with what the smallest placement there is would take, and what holds the network."""
     options = _options(network, target, activity, reloadable)
-    luts = FIXED_LUTS + sum(COUNTER_LUTS + min(estimate.luts for estimate in option) for option in options)
+    luts = FIXED_LUTS[target.family] + sum(COUNTER_LUTS + min(estimate.luts for estimate in option)
+                                           for option in options)
     blocks = FIXED_BLOCKS + sum(min(estimate.blocks for estimate in option if not estimate.single_ports)
                                 for option in options)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
-               f"{round(USABLE_LOGIC * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
+               f"{round(USABLE_LOGIC[target.family] * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
     if target.single_ports:
         weights = sum(min(estimate.single_ports for estimate in option if estimate.single_ports)
                       for option in _options(network, target, activity, True))

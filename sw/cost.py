@@ -185,7 +185,7 @@ def estimate_luts(core, target):
     layer = core.layer
     lane = 2 * core.current_width
     if core.i_words.graded:
-        lane += core.current_width + core.i_words.width
+        lane += layer.weight_format.width + core.i_words.width - 1
     if target.family == "ecp5":
         lane += 4  # each carry chain is entered and left through a cell of its own
     if target.family == "ice40":
@@ -194,6 +194,7 @@ def estimate_luts(core, target):
     unit += 2 * layer.v_width if isinstance(layer.leak, ShiftLeak) else 0
     unit += 25 if target.family == "ice40" else 0  # likewise the pipeline's registers
     control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
+    control += 150 if target.family == "ice40" else 0
     if isinstance(core, MapCore):
         lane += core.current_width  # a sum stays or moves on to the next position
         value = core.i_words.width if core.i_words.graded else 1
@@ -201,7 +202,7 @@ def estimate_luts(core, target):
         control = 100 + core.group * core.current_width + 4 * seen  # sums on their way out; what is under the kernel
         if target.family == "ice40":  # most registers on that way stand alone, and small rows are made of them
             rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
-            control += 650 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
+            control += 590 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)

@@ -121,7 +121,7 @@ def test_mistakes(options, message, tmp_path):
 
 
 def test_a_clock_that_routing_misses_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(flow, "synthesize", lambda *args, **options: flow.Netlist(tmp_path, {}, 1, 1, {}))
+    monkeypatch.setattr(flow, "synthesize", lambda *args, **options: flow.Netlist(tmp_path, {}, 1, 1, {}, {}))
     monkeypatch.setattr(flow, "place_and_route", lambda *args, **options: flow.Routed(11.5))
     with pytest.raises(SpikeloomError, match=re.escape(
             "Board icebreaker: the routed design is too slow for its clock (at 12 MHz it reaches 11.5 MHz): try "
@@ -140,7 +140,7 @@ def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
         reached = [61.0, 54.0, 55.0, 48.0, 54.9][len(asked) - 1]
         return flow.Routed(reached, {"ICESTORM_LC": 1}, {"ICESTORM_LC": 2})
 
-    monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}))
+    monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}, {}))
     monkeypatch.setattr(flow, "place_and_route", place_and_route)
     monkeypatch.setattr(flow, "pack",
                         lambda routed, device, bitstream, **options: bitstream.write_text(routed.read_text()))

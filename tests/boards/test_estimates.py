@@ -1,0 +1,33 @@
+"""What the compiler reckons with, beside what synthesis makes of it."""
+
+import numpy as np
+import pytest
+from spikeloom import compile
+from spikeloom.boards import flow
+from spikeloom.hw import verilog
+from spikeloom.hw.array import Array
+from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, ShiftLeak, WeightFormat
+from spikeloom.program import Placement
+
+
+def test_logic_of_convolutions_on_ice40(tmp_path):
+    """Logic cells of each core are those of the estimate to within a fifth, of both to within a tenth."""
+    rng, ternary = np.random.default_rng(0), WeightFormat("ternary", 2)
+
+    def neurons(name, channels):
+        return {"name": name, "threshold": np.full(channels, 3), "bias": rng.integers(-2, 3, channels),
+                "v_width": 6, "weight_format": ternary}
+
+    first = Conv2d(**neurons("first", 16), input_shape=(12, 12, 12), weights=rng.integers(-1, 2, (16, 12, 3, 3)),
+                   pool=Pool("max", 2, 2), stride=2, padding=1)
+    last = Dense(**neurons("last", 10), weights=rng.integers(-1, 2, (10, first.n_out)), leak=ShiftLeak(3))
+    network = Network(InputFormat(first.n_in, 1, first.input_shape), (first, last), 4)
+    program = compile.compile(network, "icebreaker", placements=[Placement(4, 1), Placement(1, 1)])
+    (tmp_path / "top.v").write_text(verilog.convert(Array(program), "top"))
+    netlist = flow.synthesize(tmp_path / "top.v", "ice40", tmp_path / "top.json", options="-device u -spram")
+    rows = program.notes["layers"]
+    for row in rows:
+        assert netlist.logic[row["layer"]] == pytest.approx(row["luts"], rel=0.2), row["layer"]
+    assert sum(netlist.logic[row["layer"]] for row in rows) == pytest.approx(sum(row["luts"] for row in rows), rel=0.1)
+    blocks = sum(row["blocks"] for row in rows)
+    assert blocks <= netlist.cells["SB_RAM40_4K"] <= blocks + 1  # the read-out's queue may become flip-flops

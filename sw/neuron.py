@@ -18,7 +18,7 @@ from .network import RESETS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, Tabl
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 #: Of a tensor over time steps that neurons are run on at once: with the other tensors they need, a processor's cache.
-PART_VALUES = 2**17
+PART_VALUES = 2**19
 
 
 @dataclass(frozen=True)
@@ -206,17 +206,19 @@ def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g
     else:
         torch.mul(membranes_grad, inside, out=h)
     kept = leak if inside is None else inside if number and leak == 1 else inside.mul_(leak)  # λ·inside
+    g_of, h_of = g.unbind(), h.unbind()
+    kept_of = [kept] * len(g) if isinstance(kept, float) else kept.unbind()
+    through_of = None if through is None else through.unbind()
     for t in range(len(g) - 1, -1, -1):
         if t < len(g) - 1:
-            kept_t = kept if isinstance(kept, float) else kept[t]
             if membranes_grad is None:
-                torch.mul(g[t + 1], kept_t, out=h[t])
+                torch.mul(g_of[t + 1], kept_of[t], out=h_of[t])
             else:
-                h[t].add_(g[t + 1] * kept_t)
+                h_of[t].add_(g_of[t + 1] * kept_of[t])
         if through is None:
-            g[t].add_(h[t])
+            g_of[t].add_(h_of[t])
         else:
-            g[t].addcmul_(h[t], through[t])
+            g_of[t].addcmul_(h_of[t], through_of[t])
 
     if threshold_grad is None:
         return

@@ -260,9 +260,11 @@ def test_latents_of_an_attention_stay_on_their_grid():
 # Batch norm -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("part_values", [2**19, 600])  # the whole batch at once, and two samples
 @pytest.mark.parametrize("center", [True, False])
-def test_batch_norm_is_the_textbooks_folded(center):
+def test_batch_norm_is_the_textbooks_folded(center, part_values, monkeypatch):
     """In floats, neurons with θ = t·σ on currents with b = β·σ − μ are those with θ = t on normalised currents."""
+    monkeypatch.setattr("spikeloom.neuron.PART_VALUES", part_values)
     torch.manual_seed(3)
     neuron = Neuron(8, ShiftLeak(2))
     layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm(center=center)).double()

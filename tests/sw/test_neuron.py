@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from spikeloom import neuron as neurons
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 from spikeloom.neuron import Neuron, scan
@@ -152,6 +153,24 @@ def test_leaving_membranes_out_changes_nothing_else():
         results.append((spikes, *torch.autograd.grad(spikes.square().sum(), (current, threshold))))
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_parts_of_a_batch_are_the_whole(constant, monkeypatch):
+    torch.manual_seed(5)
+    current = torch.randint(-6, 8, (1 if constant else 5, 7, 4)).double().requires_grad_()
+    threshold = torch.full((4,), 3.0).double().requires_grad_()
+    value, results = torch.randn(2, 5, 7, 4, dtype=torch.double), []
+    for part_values in (neurons.PART_VALUES, 5 * 4 * 3, 1):
+        monkeypatch.setattr(neurons, "PART_VALUES", part_values)
+        assert len(neurons.parts(value[0])) == {1: 7, 60: 3}.get(part_values, 1)
+        spikes, membranes = scan(current, threshold, Neuron(4, ShiftLeak(2)), time_steps=5)
+        loss = (spikes * value[0] + membranes * value[1]).sum()
+        results.append((spikes, membranes, *torch.autograd.grad(loss, (current, threshold))))
+    for parted in results[1:]:
+        for one, other in zip(results[0], parted, strict=True):
+            assert one.abs().sum() > 0
+            torch.testing.assert_close(one, other)
 
 
 def test_a_neuron_that_never_spiked_still_learns():

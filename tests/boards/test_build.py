@@ -129,25 +129,29 @@ def test_a_clock_that_routing_misses_is_an_error(tmp_path, monkeypatch):
         boards.build(program("icebreaker"), "icebreaker", tmp_path, clock="oscillator")
 
 
-def test_the_best_clock_is_searched_for(tmp_path, monkeypatch):
-    """The first guess is too slow, the next too fast for two placements, the last right for the second of them; and
-    the fastest link goes first."""
+@pytest.mark.parametrize("routings, result", [
+    # The first guess is too slow, the next too fast for two placements, the last right for the second of them; and the
+    # fastest link goes first.
+    ([(42.75, 1, 61.0), (60.75, 1, 54.0), (60.75, 2, 55.0), (48.75, 1, 48.0), (48.75, 2, 54.9)],
+     (48.75, 54.9, 2, 12_000_000)),
+    # So far from the first that another placement is not tried, the next meets and leaves room for one more.
+    ([(42.75, 1, 28.1), (27.375, 1, 28.6), (28.5, 1, 27.9), (28.5, 2, 28.6)], (28.5, 28.6, 2, 4_000_000)),
+])
+def test_the_best_clock_is_searched_for(routings, result, tmp_path, monkeypatch):
     asked = []
 
     def place_and_route(netlist, device, *, output, seed, **options):
         asked.append((float(re.search(r"at ([\d.]+) MHz", netlist.with_name("top.v").read_text())[1]), seed))
         netlist.with_name(output.name).write_text("")  # where nextpnr runs
-        reached = [61.0, 54.0, 55.0, 48.0, 54.9][len(asked) - 1]
-        return flow.Routed(reached, {"ICESTORM_LC": 1}, {"ICESTORM_LC": 2})
+        return flow.Routed(routings[len(asked) - 1][2], {"ICESTORM_LC": 1}, {"ICESTORM_LC": 2})
 
     monkeypatch.setattr(flow, "synthesize", lambda path, *args, **options: flow.Netlist(path, {}, 1, 1, {}, {}))
     monkeypatch.setattr(flow, "place_and_route", place_and_route)
     monkeypatch.setattr(flow, "pack",
                         lambda routed, device, bitstream, **options: bitstream.write_text(routed.read_text()))
     report = boards.build(program("icebreaker"), "icebreaker", tmp_path)
-    assert asked == [(pytest.approx(clock, abs=0.01), seed)
-                     for clock, seed in [(42.75, 1), (60.75, 1), (60.75, 2), (48.75, 1), (48.75, 2)]]
-    assert (report.target_clock, report.clock, report.seed, report.baud) == (48.75, 54.9, 2, 12_000_000)
+    assert asked == [(pytest.approx(clock, abs=0.01), seed) for clock, seed, _ in routings]
+    assert (report.target_clock, report.clock, report.seed, report.baud) == result
 
 
 def test_a_damaged_report_is_named(tmp_path):

@@ -5,13 +5,16 @@ iCE40 UP5K of an iCEBreaker holds; recordings verified on virtual boards at the 
 
 Both are trained first, or taken from runs, and built at the best clock that the board's PLL makes and routing meets.
 The virtual board is held to the reference on 40 recordings of the test split: scores, winners, and the spikes of each
-layer. Builds are kept under build/boards, so an interrupted run goes on where it stopped.
+layer. For iCE40 so is the packed bitstream on the first few, unpacked again, where Debian's fpga-icestorm is installed.
+Builds are kept under build/boards, so an interrupted run goes on where it stopped.
 """
 
 from common import Figures
 from nmnist import options, trained
 from spikeloom import compile, data, target
 from spikeloom.boards import build
+from spikeloom.errors import SpikeloomError
+from spikeloom.sim import bitstream
 from spikeloom.sim.virtual import VirtualBoard
 
 from boards import FOLDER, verified
@@ -21,6 +24,9 @@ NETWORKS = {"ulx3s-25f": "nmnist_cnn", "icebreaker": "nmnist_icebreaker"}
 
 RECORDINGS = 40
 
+#: Recordings verified on a bitstream, whose simulation goes through every look-up table.
+ON_BITSTREAM = 2
+
 
 def main():
     chosen, figures = options("cnn-boards", ""), Figures("cnn-boards")
@@ -29,7 +35,8 @@ def main():
         inputs, labels = data.samples(network.notes["data"], "test", None, chosen.data_dir)
         program = compile.compile(network, board)
         print(compile.table(program), flush=True)
-        report = build(program, board, FOLDER / f"{board}-{name}", progress=print)
+        folder = FOLDER / f"{board}-{name}"
+        report = build(program, board, folder, progress=print)
         what = f"{name} on {board}"
         figures.add(f"{what}: neurons", sum(layer.n_out for layer in network.layers), "neurons")
         figures.add(f"{what}: weights", sum(branch.weights.size for layer in network.layers
@@ -49,6 +56,12 @@ def main():
         cycles = result.cycles / result.samples
         figures.add(f"{what}: clock cycles per recording", cycles, "cycles, the array at work")
         figures.add(f"{what}: time per recording", cycles / report.target_clock, "µs")
+        if target.find(board).family == "ice40":
+            try:
+                verified(figures, f"{name}, bitstream of {board}", bitstream.virtual_board(program, folder), program,
+                         inputs[:ON_BITSTREAM], "recordings", timeout=600)
+            except SpikeloomError as error:
+                print(f"{what}: {error}", flush=True)
     figures.write()
 
 

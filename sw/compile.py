@@ -121,14 +121,27 @@ def _fitting(network, target, activity, reloadable):
     for _ in range(ROUNDS):
         assumed = _search(_options(network, target, activity, reloadable, words), target)
         if assumed is None:
-            return None
-        cores = Program(network, target.name, [each.placement for each in assumed], reloadable=reloadable).cores
-        found = [_estimate(each.placement, core, target, seen)
-                 for each, core, seen in zip(assumed, cores, activity, strict=True)]
+            break
+        found, words = _as_placed(network, target, activity, reloadable, assumed)
         if _fits(found, target):
             return found
-        words = {core.layer.name: core.o_words for core in cores}
-    return None
+    found = _smallest(network, target, activity, reloadable)
+    return found if _fits(found, target) else None
+
+
+def _smallest(network, target, activity, reloadable):
+    """An `Estimate` for each layer: those that take the least, with weights in block RAM."""
+    least = [min((estimate for estimate in option if not estimate.single_ports), key=lambda e: _cost(e, target))
+             for option in _options(network, target, activity, reloadable)]
+    return _as_placed(network, target, activity, reloadable, least)[0]
+
+
+def _as_placed(network, target, activity, reloadable, chosen):
+    """The ``chosen`` `Estimate` of each layer again, with the words that these cores send each other; and those."""
+    cores = Program(network, target.name, [each.placement for each in chosen], reloadable=reloadable).cores
+    return ([_estimate(each.placement, core, target, seen)
+             for each, core, seen in zip(chosen, cores, activity, strict=True)],
+            {core.layer.name: core.o_words for core in cores})
 
 
 def _fits(chosen, target):
@@ -178,11 +191,9 @@ def _combinations(cheapest, single_ports):
 
 def _too_large(network, target, activity, reloadable):
     """The message, with what the smallest placement there is would take, and what holds the network."""
-    options = _options(network, target, activity, reloadable)
-    luts = FIXED_LUTS[target.family] + sum(COUNTER_LUTS + min(estimate.luts for estimate in option)
-                                           for option in options)
-    blocks = FIXED_BLOCKS + sum(min(estimate.blocks for estimate in option if not estimate.single_ports)
-                                for option in options)
+    smallest = _smallest(network, target, activity, reloadable)
+    luts = FIXED_LUTS[target.family] + sum(COUNTER_LUTS + estimate.luts for estimate in smallest)
+    blocks = FIXED_BLOCKS + sum(estimate.blocks for estimate in smallest)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
                f"{round(USABLE_LOGIC[target.family] * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
     if target.single_ports:

@@ -25,7 +25,7 @@ NETWORKS = {"ulx3s-25f": "nmnist_cnn", "icebreaker": "nmnist_icebreaker"}
 RECORDINGS = 40
 
 #: Recordings verified on a bitstream, whose simulation goes through every look-up table.
-ON_BITSTREAM = 2
+ON_BITSTREAM = 10
 
 
 def main():

@@ -18,8 +18,8 @@ from spikeloom import compile, data, link
 from spikeloom.boards import host
 from spikeloom.boards.connection import connect
 from spikeloom.network import Network
-from spikeloom.program import WordFormat
 from spikeloom.sim.virtual import VirtualBoard
+from spikeloom.words import WordFormat
 
 TARGET = "ulx3s-25f"
 

@@ -14,7 +14,7 @@ import numpy as np
 import serial
 from spikeloom import link
 from spikeloom.errors import SpikeloomError
-from spikeloom.program import WordFormat
+from spikeloom.words import WordFormat
 
 from .port import open_port
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from spikeloom import link, reference
 from spikeloom.errors import SpikeloomError
+from spikeloom.map_core import MapCore
 from spikeloom.network import INPUT
-from spikeloom.program import MapCore
 from spikeloom.sim.trace import Difference
 
 __all__ = ["Verification", "check", "load", "run", "verify"]

@@ -18,9 +18,10 @@ __all__ = ["Array"]
 
 
 class Array(wiring.Component):
-    """All of a program's layers, working on different time steps at once.
+    """All of a program's layers, working on different time steps at once; those that share a core, in turn.
 
-    Throughput: a time step every max over layers of ``core.groups`` · max(events + 1, ``core.pace``) cycles.
+    Throughput: of dense layers, a time step every max over layers of ``core.groups`` · max(events + 1, ``core.pace``)
+    cycles.
 
     Parameters
     ----------
@@ -58,7 +59,10 @@ class Array(wiring.Component):
         self.tells = tells
         self.observe = observe
         cores = program.cores
-        self.cores = [MapCore(core) if core.o_words.shape else LayerCore(core) for core in cores]
+        self.engines = [MapCore(engine) if engine.members[0].o_words.shape else LayerCore(engine)
+                        for engine in program.engines]
+        #: For each layer, the core that it is on and its number there.
+        self.places = [(self.engines[engine], number) for engine, number in program.places]
         self.readout = Readout(cores[-1], count=program.network.readout == "count",
                                score_width=program.score_width, votes=program.network.votes)
         super().__init__({
@@ -90,51 +94,53 @@ class Array(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.readout = self.readout
-        for core, spec in zip(self.cores, self.program.cores, strict=True):
-            m.submodules[f"layer_{spec.layer.name}"] = core
+        for engine in self.engines:
+            m.submodules["_".join(["layer", *(member.layer.name for member in engine.core.members)])] = engine
         self._connect(m)
-        connect(m, self.cores[-1].update, self.readout.update)
-        connect(m, self.readout.permit, self.cores[-1].o_permit)
+        last, number = self.places[-1]
+        connect(m, last.update, self.readout.update)
+        connect(m, self.readout.permit, last.exit(number)[1])
         connect(m, self.readout.o, wiring.flipped(self.o))
 
         if self.program.reloadable:
             m.submodules.loader = loader = Loader(self.program)
             connect(m, wiring.flipped(self.load), loader.bus)
-            memories = [getattr(core.load, name) for core in self.cores for name in core.core.images]
+            memories = [getattr(core.load, name) for core in self.engines for name in core.core.images]
             for port, memory in zip(loader.ports, memories, strict=True):
                 connect(m, port, memory)
 
         if self.counter_width:
             m.d.sync += self.cycles.eq(self.cycles + 1)
-            for core, events, stalls in zip(self.cores, self.events, self.stalls, strict=True):
-                m.d.sync += [events.eq(events + core.event), stalls.eq(stalls + core.stalled)]
+            for (core, number), events, stalls in zip(self.places, self.events, self.stalls, strict=True):
+                m.d.sync += [events.eq(events + core.event[number]), stalls.eq(stalls + core.stalled[number])]
         if self.tells:
             m.d.comb += self.finished.eq(self.readout.finished)
-            for core, event, stalled in zip(self.cores, self.event, self.stalled, strict=True):
-                m.d.comb += [event.eq(core.event), stalled.eq(core.stalled)]
+            for (core, number), event, stalled in zip(self.places, self.event, self.stalled, strict=True):
+                m.d.comb += [event.eq(core.event[number]), stalled.eq(core.stalled[number])]
         if self.observe:
-            for number, core in enumerate(self.cores):
-                shown = getattr(self, f"update_{number}")
-                m.d.comb += [shown.valid.eq(core.update.valid), shown.last_word.eq(core.update.last_word),
-                             shown.z.eq(core.update.z)]
-                m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, core.update.v, strict=True)]
+            for layer, (core, number) in enumerate(self.places):
+                shown, update = getattr(self, f"update_{layer}"), core.update
+                mine = update.layer == number if len(core.core.members) > 1 else 1
+                m.d.comb += [shown.valid.eq(update.valid & mine), shown.last_word.eq(update.last_word),
+                             shown.z.eq(update.z)]
+                m.d.comb += [v.eq(of_core) for v, of_core in zip(shown.v, update.v, strict=True)]
                 if core.core.skips:
-                    m.d.comb += shown.skipped.eq(core.update.skipped)
+                    m.d.comb += shown.skipped.eq(update.skipped & mine)
         return m
-
     def _connect(self, m):
         """Lead the input and each core's spikes to all that take them: one that waits makes all wait."""
         takers = {name: [] for name in (INPUT, *(layer.name for layer in self.program.network.layers))}
-        for core, sources in zip(self.cores, self.program.network.sources, strict=True):
-            entries = core.entries
-            if core.core.pooling:
+        for (core, number), sources in zip(self.places, self.program.network.sources, strict=True):
+            entries = core.entries(number)
+            if isinstance(core, LayerCore) and core.core.pooling:
                 m.submodules[f"pooling_{core.core.layer.name}"] = pooling = Pooling(core.core)
                 connect(m, pooling.o, core.i)
                 entries = [(pooling.i, pooling.i_permit)]
             for source, entry in zip(sources, entries, strict=True):
                 takers[source].append(entry)
 
-        senders = {core.core.layer.name: (core.o, core.o_permit) for core in self.cores[:-1]}
+        senders = {layer.name: core.exit(number) for layer, (core, number)
+                   in zip(self.program.network.layers[:-1], self.places, strict=False)}
         words = takers[INPUT][0][0].payload.shape().words
         if words.shape:
             m.submodules.raster = raster = Raster(self.program.i_words, words)

@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
-from spikeloom.program import WordFormat
+from spikeloom.words import WordFormat
 
 from .event import EventWord
 from .scanner import Scanner
@@ -18,7 +18,7 @@ class AddressEvent(data.StructLayout):
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    words : spikeloom.words.WordFormat
     address_width : int, optional
         bits of an address; those that the inputs need, unless told
 
@@ -157,7 +157,7 @@ class Collector(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    words : spikeloom.words.WordFormat
         of the words that leave
     address_width : int, optional
         as in `AddressEvent`

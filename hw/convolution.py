@@ -1,5 +1,7 @@
 """Weight memory and accumulators of a convolution: sums that move along the row while columns pass by."""
 
+import math
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -16,6 +18,8 @@ class MapVisit(data.StructLayout):
 
     Members
     -------
+    layer : unsigned, where several layers share the core
+        which of ``core.members`` the visit is for
     adds : unsigned(core.sets)
         positions that the event counts for: none at a mere end
     channel : unsigned
@@ -43,10 +47,14 @@ class MapVisit(data.StructLayout):
     """
 
     def __init__(self, core):
-        bank = (core.banks - 1).bit_length()
-        graded = [words for _, words in core.branches if words.graded]
-        fields = {"adds": core.sets, "channel": max(1, (core.seen_channels - 1).bit_length()),
-                  "bank": bank, "first": bank, "phase": max(1, (core.layer.stride - 1).bit_length())}
+        members = core.members
+        bank = max((member.banks - 1).bit_length() for member in members)
+        graded = [words for member in members for _, words in member.branches if words.graded]
+        fields = {"adds": core.sets, "bank": bank, "first": bank,
+                  "channel": max(1, *((member.seen_channels - 1).bit_length() for member in members)),
+                  "phase": max(1, *((member.layer.stride - 1).bit_length() for member in members))}
+        if len(members) > 1:
+            fields["layer"] = range(len(members))
         if graded:
             fields["shift"] = max(1, *((words.width - 1).bit_length() for words in graded))
         if core.shortcut:
@@ -70,7 +78,7 @@ class MapSynapses(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.MapCore
+    core : spikeloom.map_core.MapCore or spikeloom.sharing.SharedCore
 
     Members
     -------
@@ -79,6 +87,8 @@ class MapSynapses(wiring.Component):
         as in `Synapses`
     skip : Out(1), where the core does
         in place of ``start``
+    layer : Out(unsigned), where several layers share the core
+        with ``start``
     shortcut_load : In(MemoryLoadSignature)
         likewise, of a shortcut's weights
     """
@@ -90,6 +100,7 @@ class MapSynapses(wiring.Component):
             "visit_valid": In(1),
             "start": Out(1),
             **({"skip": Out(1)} if core.skips else {}),
+            **({"layer": Out(range(len(core.members)))} if len(core.members) > 1 else {}),
             "last": Out(1),
             "final": Out(1),
             "sums": Out(signed(core.current_width)).array(core.units),
@@ -100,26 +111,25 @@ class MapSynapses(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        core, visit = self.core, self.visit
+        core, members, visit = self.core, self.core.members, self.visit
         image, weight_format = core.images["weights"], core.layer.weight_format
-        _, kernel, stride, seen = core.weight_rows
+        layer = visit.layer if len(members) > 1 else C(0, 0)
 
         # Address: the group's first row, that of the kernel's row and of the phase within it, and the channel.
         base = Signal(range(image.rows))
         with m.If(self.visit_valid & visit.end & visit.ends):
-            m.d.sync += base.eq(Mux(visit.ends_groups, 0, base + kernel * stride * seen))
-        below = Signal(range(core.banks), reset_less=True)  # rows below the kernel's first
-        if core.kernel[0] > 1:
+            in_group = looked_up(m, layer, [math.prod(member.weight_rows[1:]) for member in members])
+            m.d.sync += base.eq(Mux(visit.ends_groups, 0, base + in_group))
+        below = Signal(len(visit.bank), reset_less=True)  # rows below the kernel's first
+        if any(member.kernel[0] > 1 for member in members):
+            banks = looked_up(m, layer, [member.banks for member in members])
             m.d.sync += below.eq(Mux(visit.bank >= visit.first, visit.bank - visit.first,
-                                     visit.bank - visit.first + core.banks))
-        phase_bits = len(visit.phase)
-        offsets = [min((at >> phase_bits) // core.summed[0], kernel - 1) * stride * seen
-                   + min(at & (1 << phase_bits) - 1, stride - 1) * seen
-                   for at in range(core.banks << phase_bits)]
-        offset, place = (Signal(range(max(1, kernel * stride * seen)), reset_less=True) for _ in range(2))
+                                     visit.bank - visit.first + banks))
+        offsets = self._offsets()
+        offset, place = (Signal(range(image.rows), reset_less=True) for _ in range(2))
         row = Signal(range(image.rows), reset_less=True)
         m.d.sync += [
-            offset.eq(looked_up(m, Cat(delayed(m, visit.phase), below), offsets)),
+            offset.eq(looked_up(m, Cat(delayed(m, visit.phase), below, delayed(m, layer)), offsets)),
             place.eq(offset + delayed(m, visit.channel, 2)),
             row.eq(delayed(m, base, 3) + place),
         ]
@@ -131,7 +141,8 @@ class MapSynapses(wiring.Component):
         if load is not None:
             answer(m, load, codes)
         ends = self.visit_valid & visit.end
-        tags = Cat(ends, ends & visit.retires, visit.last, visit.final, ends & visit.skips if core.skips else C(0, 1))
+        tags = Cat(ends, ends & visit.retires, visit.last, visit.final,
+                   *([ends & visit.skips] if core.skips else []), layer)
         tags = delayed(m, tags, 5 + core.memory_registers, reset_less=False)
         adds = delayed(m, visit.adds & self.visit_valid.replicate(core.sets), 5 + core.memory_registers,
                        reset_less=False)
@@ -164,6 +175,8 @@ class MapSynapses(wiring.Component):
         m.d.comb += [self.start.eq(retires), self.last.eq(tags[2]), self.final.eq(tags[3])]
         if core.skips:
             m.d.comb += self.skip.eq(tags[4])
+        if len(members) > 1:
+            m.d.comb += self.layer.eq(tags[-len(layer):])
         shape = signed(core.current_width)
         accumulators = [Signal(shape, name=f"accumulator_{lane}") for lane in range(core.lanes)]
         for lane, (accumulator, operand) in enumerate(zip(accumulators, operands, strict=True)):
@@ -176,6 +189,18 @@ class MapSynapses(wiring.Component):
             m.d.sync += register.eq(Mux(retires, accumulator, following))
         m.d.comb += [self.sums[unit].eq(sums[unit]) for unit in range(core.units)]
         return m
+
+    def _offsets(self):
+        """Where the weights of an event's first channel are, beyond the group's first row: for each phase of a column,
+        row of the kernel and layer, the first varying fastest."""
+        phase_bits, below_bits = len(self.visit.phase), len(self.visit.bank)
+        offsets, first = [], 0
+        for member in self.core.members:
+            groups, kernel, stride, seen = member.weight_rows
+            offsets += [first + (min(below // member.summed[0], kernel - 1) * stride + min(phase, stride - 1)) * seen
+                        for below in range(1 << below_bits) for phase in range(1 << phase_bits)]
+            first += groups * kernel * stride * seen
+        return offsets
 
     def _shortcut(self, m):
         """The shortcut's weights, one for each channel of the group, beside those of the same visit."""

@@ -30,7 +30,7 @@ class LayerCore(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
 
     Members
     -------
@@ -42,9 +42,9 @@ class LayerCore(wiring.Component):
     o_permit : In(PermitSignature())
     update : Out(UpdateSignature(core))
         every neuron update, for a read-out or an observer
-    event : Out(1)
+    event : Out(1).array(1)
         an event is replayed for the time step's first group
-    stalled : Out(1)
+    stalled : Out(1).array(1)
         a finished replay waits for the update units or for a permit
     load : In(CoreLoadSignature(core))
         where the core is reloadable; only to be used while no time step is under way
@@ -58,15 +58,18 @@ class LayerCore(wiring.Component):
             "o": Out(stream.Signature(EventWord(core.o_words))),
             "o_permit": In(PermitSignature()),
             "update": Out(UpdateSignature(core)),
-            "event": Out(1),
-            "stalled": Out(1),
+            "event": Out(1).array(1),
+            "stalled": Out(1).array(1),
             **({"load": In(CoreLoadSignature(core))} if core.reloadable else {}),
         })
 
-    @property
-    def entries(self):
+    def entries(self, number):
         """Where its words come in, and its permits."""
         return [(self.i, self.i_permit)]
+
+    def exit(self, number):
+        """Where its spikes go out, and what promises to take them."""
+        return self.o, self.o_permit
 
     def elaborate(self, platform):
         m = Module()
@@ -106,8 +109,8 @@ class LayerCore(wiring.Component):
         with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
         m.d.sync += [
-            self.event.eq(skid.o.valid & ~entry.end & ~later_group),
-            self.stalled.eq(skid.o.valid & blocked),
+            self.event[0].eq(skid.o.valid & ~entry.end & ~later_group),
+            self.stalled[0].eq(skid.o.valid & blocked),
         ]
 
         visit, valid = synapses.visit, skid.o.valid & ~blocked

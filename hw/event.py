@@ -25,7 +25,7 @@ class EventWord(data.StructLayout):
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    words : spikeloom.words.WordFormat
 
     Members
     -------

@@ -25,7 +25,7 @@ class EventList(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    words : spikeloom.words.WordFormat
     groups : int
         replays of each time step
 

@@ -35,14 +35,25 @@ class ColumnTags(data.StructLayout):
         with ``end``: the pass ends with this column
     ends_groups : unsigned(1)
         with ``ends``: it was the pass of the last group
-    skips : unsigned(1), where ``core.skips``
+    skips : unsigned(1), where the window skips
         with ``ends_groups``: there was no pass at all
+    leaves : unsigned(1), where several layers share a core
+        nothing more of the row follows
+    layer : unsigned, where several layers share a core
+        which of them
+
+    Parameters
+    ----------
+    windows : sequence of spikeloom.window.Window
+        those whose columns go the same way
     """
 
-    def __init__(self, core):
-        super().__init__({"phase": max(1, (core.synapses.stride - 1).bit_length()),
-                          "first": (core.banks - 1).bit_length(), "start": 1, "ends": 1, "ends_groups": 1,
-                          **({"skips": 1} if core.skips else {})})
+    def __init__(self, windows):
+        super().__init__({
+            "phase": max(1, *((window.synapses.stride - 1).bit_length() for window in windows)),
+            "first": max((window.banks - 1).bit_length() for window in windows),
+            "start": 1, "ends": 1, "ends_groups": 1, **({"skips": 1} if windows[0].skips else {}),
+            **({"leaves": 1, "layer": range(len(windows))} if len(windows) > 1 else {})})
 
 
 class LineBuffer(wiring.Component):
@@ -68,7 +79,10 @@ class LineBuffer(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Window
+    core : spikeloom.window.Window
+    windows : sequence of spikeloom.window.Window, optional
+        of all layers that share a core with this one, itself included. Then a row goes out whole, with the positions
+        that it leaves behind, before the next begins.
 
     Members
     -------
@@ -80,20 +94,20 @@ class LineBuffer(wiring.Component):
         a row that went out has been updated, one after the other; its neurons are at rest
     """
 
-    def __init__(self, core):
-        self.core = core
+    def __init__(self, core, windows=None):
+        self.core, self.windows = core, windows or (core,)
         words = core.i_words
         #: Bits of a value and of its power of two, of all channels of a position, and of what a group sees of them.
         self.value_bits = words.width if words.graded else 1
         self.bits = words.parts * words.width
         self.channel_bits = 1 << (self.value_bits - 1).bit_length()
-        self.bank_bits = self.channel_bits << (core.seen_channels - 1).bit_length()
+        self.bank_bits = self.channel_bits << max((each.seen_channels - 1).bit_length() for each in self.windows)
         #: Bits of an entry: one row under the kernel needs no place of its own.
-        self.o_bits = self.bank_bits * (core.banks if core.kernel[0] > 1 else 1)
+        self.o_bits = self.bank_bits * max(each.banks if each.kernel[0] > 1 else 1 for each in self.windows)
         super().__init__({
             "i": In(stream.Signature(EventWord(words))),
             "permit": Out(PermitSignature()),
-            "o": Out(stream.Signature(ListEntry(self.o_bits, Shape.cast(ColumnTags(core)).width))),
+            "o": Out(stream.Signature(ListEntry(self.o_bits, Shape.cast(ColumnTags(self.windows)).width))),
             **({"over": In(1), "rests": In(1)} if core.skips else {}),
         })
 
@@ -145,7 +159,8 @@ class LineBuffer(wiring.Component):
             window.eq(Cat(_modulo(bank + banks - head, banks) < shown for bank in range(banks))),
         ]
         # Decisions on rows may take a cycle where a row takes several.
-        slow = columns * core.groups >= 4 and columns > core.tail
+        alone = len(self.windows) == 1
+        slow = alone and columns * core.groups >= 4 and columns > core.tail
         can_follow = level >= looked_up(m, row, [
             now + then for now, then in zip(dropped, [*awaited[1:], awaited[0]], strict=True)])
         newest = _modulo(head + (shown - 1), banks)
@@ -158,7 +173,7 @@ class LineBuffer(wiring.Component):
             followed.eq(delayed(m, can_follow & ~next_silent, reset_less=False) if slow else 0),
         ]
 
-        tags = Signal(ColumnTags(core))
+        tags = Signal(ColumnTags(self.windows))
         end = (phase == stride[1] - 1) | last_column
         valid, flushing = Signal(), flushes != 0
         starts = Signal(init=1)  # nothing of the pass has been marked as an end
@@ -171,6 +186,12 @@ class LineBuffer(wiring.Component):
             tags.ends_groups.eq(last_group | skipping),
             *([tags.skips.eq(skipping)] if core.skips else ()),
         ]
+        if not alone:
+            m.d.comb += [
+                tags.layer.eq(self.windows.index(core)),
+                tags.leaves.eq(skipping | ((flushes == 1) & (group == 0) if core.tail else
+                                           running & last_column & last_group)),
+            ]
         with m.If(flushing):
             with m.If(step):
                 m.d.sync += flushes.eq(flushes - 1)

@@ -61,7 +61,7 @@ class MemoryLoadSignature(wiring.Signature):
 
     Parameters
     ----------
-    image : spikeloom.program.Image
+    image : spikeloom.core.Image
         of its shape
 
     Members

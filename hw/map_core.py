@@ -12,13 +12,13 @@ from .neuron import NeuronUpdate, UpdateSignature
 from .row_queue import RowQueue
 from .scanner import Scanner
 from .skid import Skid
-from .storage import delayed
+from .storage import delayed, looked_up
 
 __all__ = ["MapCore"]
 
 
 class MapCore(wiring.Component):
-    """A core for one convolution, with sums that slide along the rows of its map.
+    """A core for convolutions, with sums that slide along the rows of their maps.
 
     What the rows under the kernel hold passes by column by column, once for each of ``core.groups`` groups of channels
     and each row that goes out. Every event takes a cycle, in which it is added to the sums of all positions of the row
@@ -34,71 +34,92 @@ class MapCore(wiring.Component):
     Once begun, a row is never stopped, so before its first position is complete a token is taken from ``o_permit``:
     whoever takes the spikes promises room for one row.
 
+    Several layers may share the core: it then works on a row of one, with all that belongs to it, and on one of
+    another. A row may go when its events are there and somebody takes its spikes.
+
     Parameters
     ----------
-    core : spikeloom.program.MapCore
+    core : spikeloom.map_core.MapCore or spikeloom.sharing.SharedCore
 
     Members
     -------
-    i : In(stream of EventWord(core.i_words))
+    i_N : In(stream of EventWord(i_words)), one for each of ``core.members``
         ``ready`` is always high
-    i_permit : Out(PermitSignature())
+    i_permit_N : Out(PermitSignature())
         for one row each
     shortcut, shortcut_permit
         likewise with ``core.shortcut.i_words``, where there is a shortcut
-    o : Out(stream of EventWord(core.o_words))
+    o_N : Out(stream of EventWord(o_words))
         words with a spike, and the last word of each row; ``ready`` is not waited for
-    o_permit : In(PermitSignature())
-    update, event, stalled, load
-        as in `LayerCore`; an ``event`` is one under the kernel or of the shortcut, for the first group, so each is
-        counted as often as rows go out that see it
+    o_permit_N : In(PermitSignature())
+    event, stalled : Out(1).array
+        for each of ``core.members``, as in `LayerCore`; an ``event`` is one under the kernel or of the shortcut, for
+        the first group, so each is counted as often as rows go out that see it
+    update, load
+        as in `LayerCore`
     """
 
     def __init__(self, core):
         self.core = core
+        ports = {}
+        for number, member in enumerate(core.members):
+            ports |= {
+                f"i_{number}": In(stream.Signature(EventWord(member.i_words))),
+                f"i_permit_{number}": Out(PermitSignature()),
+                f"o_{number}": Out(stream.Signature(EventWord(member.o_words))),
+                f"o_permit_{number}": In(PermitSignature()),
+            }
         super().__init__({
-            "i": In(stream.Signature(EventWord(core.i_words))),
-            "i_permit": Out(PermitSignature()),
+            **ports,
             **({"shortcut": In(stream.Signature(EventWord(core.shortcut.i_words))),
                 "shortcut_permit": Out(PermitSignature())} if core.shortcut else {}),
-            "o": Out(stream.Signature(EventWord(core.o_words))),
-            "o_permit": In(PermitSignature()),
             "update": Out(UpdateSignature(core)),
-            "event": Out(1),
-            "stalled": Out(1),
+            "event": Out(1).array(len(core.members)),
+            "stalled": Out(1).array(len(core.members)),
             **({"load": In(CoreLoadSignature(core))} if core.reloadable else {}),
         })
 
-    @property
-    def entries(self):
-        """For each branch, where its words come in, and its permits."""
-        entries = [(self.i, self.i_permit)]
+    def entries(self, number):
+        """For each branch of a layer, where its words come in, and its permits."""
+        entries = [(getattr(self, f"i_{number}"), getattr(self, f"i_permit_{number}"))]
         return [*entries, (self.shortcut, self.shortcut_permit)] if self.core.shortcut else entries
+
+    def exit(self, number):
+        """Where a layer's spikes go out, and what promises to take them."""
+        return getattr(self, f"o_{number}"), getattr(self, f"o_permit_{number}")
 
     def elaborate(self, platform):
         m = Module()
-        core = self.core
-        m.submodules.events = events = _Events(core, core.waiting[0])
+        core, members = self.core, self.core.members
+        m.submodules.events = events = _Events(members, [member.waiting[0] for member in members])
         m.submodules.synapses = synapses = MapSynapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
-        connect(m, wiring.flipped(self.i), events.i)
-        connect(m, wiring.flipped(self.i_permit), events.i_permit)
+        for number in range(len(members)):
+            for name in (f"i_{number}", f"i_permit_{number}"):
+                connect(m, wiring.flipped(getattr(self, name)), getattr(events, name))
 
         entry, tags, visit = events.o.payload, events.tags, synapses.visit
+        layer = tags.layer if len(members) > 1 else C(0, 0)
+
+        def of_layer(value):
+            """What a function of a core says of the layer under way."""
+            return looked_up(m, layer, [value(member) for member in members])
+
         passes = Signal()
 
         # Which sets belong to a position of the map, and which of these to the pass under way: others get nothing.
         # Column by column positions begin, of a row as many as its map has.
-        count = core.layer.shape[1]
-        begins = Cat(C(0 <= core.early - each < count, 1) for each in range(core.sets))
+        count = of_layer(lambda member: member.layer.shape[1])
+        begins = of_layer(lambda member: sum(
+            (0 <= member.early - each < member.layer.shape[1]) << each for each in range(core.sets)))
         kept_held, kept_mine = Signal(core.sets), Signal(core.sets)
         held, mine = Signal(core.sets), Signal(core.sets)
-        begun = Signal(range(count + 1))
+        begun = Signal(range(max(member.layer.shape[1] for member in members) + 1))
         now_begun = Signal.like(begun)
         m.d.comb += [
             held.eq(kept_held | Mux(tags.start, begins, 0)),
             mine.eq(Mux(tags.start, begins, kept_mine)),
-            now_begun.eq(Mux(tags.start, min(core.early + 1, count), begun)),
+            now_begun.eq(Mux(tags.start, of_layer(lambda member: min(member.early + 1, member.layer.shape[1])), begun)),
         ]
         another = now_begun != count
         skips = tags.skips if core.skips else C(0, 1)
@@ -108,19 +129,26 @@ class MapCore(wiring.Component):
                 kept_mine.eq(Cat(another, mine)),
                 begun.eq(now_begun + another),
             ]
-        phases = [sum((phase + core.layer.stride * each < core.layer.kernel) << each for each in range(core.sets))
-                  for phase in range(core.layer.stride)]
-        taps = Array(C(each, core.sets) for each in phases)[tags.phase]  # the sets that have a weight for the column
+        # The sets that have a weight for the column.
+        taps = looked_up(m, Cat(tags.phase, layer), [
+            sum((phase + member.layer.stride * each < member.layer.kernel) << each for each in range(core.sets))
+            for member in members for phase in range(1 << len(tags.phase))])
         retires = held[-1]
 
         adds, joined, counts = self._shortcut(m, visit, events.o.valid & entry.end & retires, passes)
 
         # The gate: a position passes when the update units will be free for it and, for a row's first, when somebody
         # will take the spikes. That a permit was taken is seen two cycles late.
-        row_count = count * core.groups
-        of_row, of_step = Signal(range(row_count)), Signal(range(core.layer.shape[0]))
-        first, ends_row = of_row == 0, (of_row == row_count - 1) | skips
-        last = ends_row & (of_step == core.layer.shape[0] - 1)
+        def in_row(member):
+            return member.layer.shape[1] * member.groups
+
+        of_row = Signal(range(max(map(in_row, members))))
+        steps = [Signal(range(member.layer.shape[0]), name=f"of_step_{number}")
+                 for number, member in enumerate(members)]
+        first = of_row == 0
+        ends_row = (of_row == of_layer(lambda member: in_row(member) - 1)) | skips
+        last_row = Cat(step == member.layer.shape[0] - 1 for step, member in zip(steps, members, strict=True))
+        last = ends_row & _of(last_row, layer)
         # Of a row's last pass positions may be left when the next time step has begun.
         ends_passes = entry.end & tags.ends & tags.ends_groups
         kept_final = Signal(reset_less=True)
@@ -128,31 +156,43 @@ class MapCore(wiring.Component):
         with m.If(passes & ends_passes):
             m.d.sync += kept_final.eq(entry.final)
         wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
-        takes = Signal()
-        permitted = delayed(m, self.o_permit.valid, reset_less=False) & ~takes & ~delayed(m, takes, reset_less=False)
-        blocked = Signal()
+        permitted, takes, blocked = Signal(init=1), Signal(), Signal()
+        if len(members) == 1:
+            o_permit = self.o_permit_0
+            m.d.comb += [
+                permitted.eq(delayed(m, o_permit.valid, reset_less=False)
+                             & ~takes & ~delayed(m, takes, reset_less=False)),
+                o_permit.ready.eq(takes),
+            ]
+        else:  # no row must wait where it keeps others from going, so its permit is taken before it comes here
+            for number in range(len(members)):
+                _, o_permit = self.exit(number)
+                m.d.comb += [events.may[number].eq(o_permit.valid), o_permit.ready.eq(events.takes[number])]
         position_passes = passes & entry.end & (retires | skips)
         m.d.comb += [
             blocked.eq(entry.end & (retires | skips) & (~wait[-1] | (first & ~permitted) | ~joined)),
             passes.eq(events.o.valid & ~blocked),
             events.o.ready.eq(~blocked),
-            self.o_permit.ready.eq(takes),
         ]
         m.d.sync += takes.eq(position_passes & first)
         with m.If(position_passes):
             m.d.sync += [wait.eq(core.pace - 2), of_row.eq(Mux(ends_row, 0, of_row + 1))]
             with m.If(ends_row):
-                m.d.sync += of_step.eq(Mux(last, 0, of_step + 1))
+                for number, step in enumerate(steps):
+                    with m.If(layer == number if len(layer) else 1):
+                        m.d.sync += step.eq(Mux(last, 0, step + 1))
         with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
 
-        group = Signal(range(core.groups))
+        later_group = Signal()
         with m.If(passes & entry.end & tags.ends):
-            m.d.sync += group.eq(Mux(tags.ends_groups, 0, group + 1))
-        m.d.sync += [
-            self.event.eq((passes & entry.bits.any() & (group == 0)) | counts),
-            self.stalled.eq(events.o.valid & blocked & ~adds),
-        ]
+            m.d.sync += later_group.eq(~tags.ends_groups)
+        for number in range(len(members)):
+            mine_now = layer == number if len(layer) else 1
+            m.d.sync += [
+                self.event[number].eq(((passes & entry.bits.any() & ~later_group) | counts) & mine_now),
+                self.stalled[number].eq(events.o.valid & blocked & ~adds & mine_now),
+            ]
 
         m.d.comb += [
             synapses.visit_valid.eq(passes | adds),
@@ -172,7 +212,9 @@ class MapCore(wiring.Component):
             neurons.last.eq(synapses.last),
             neurons.final.eq(synapses.final),
         ]
-        if core.i_words.graded:
+        if len(members) > 1:
+            m.d.comb += [visit.layer.eq(layer), neurons.layer.eq(synapses.layer)]
+        if members[0].i_words.graded:
             with m.If(passes):
                 m.d.comb += visit.shift.eq(events.shift)
         m.d.comb += [neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)]
@@ -189,18 +231,22 @@ class MapCore(wiring.Component):
         ends, bits = update.row, update.z
         if core.skips:
             ends, bits = ends | update.skipped, Mux(update.skipped, 0, bits)
+            over = (update.valid & update.row) | update.skipped
             m.d.sync += [
-                events.over.eq((update.valid & update.row) | update.skipped),
+                events.over.eq(over << update.layer if len(members) > 1 else over),
                 events.rests.eq(update.skipped | ~update.fired),
             ]
-        m.d.sync += [
-            self.o.valid.eq((update.valid & (bits.any() | ends)) | (update.skipped if core.skips else 0)),
-            self.o.payload.bits.eq(bits),
-            self.o.payload.index.eq(update.place),
-            self.o.payload.row.eq(ends),
-            self.o.payload.last.eq(update.last_word),
-            self.o.payload.final.eq(update.final_step),
-        ]
+        goes = (update.valid & (bits.any() | ends)) | (update.skipped if core.skips else 0)
+        for number in range(len(members)):
+            o, _ = self.exit(number)
+            m.d.sync += [
+                o.valid.eq(goes & (update.layer == number if len(members) > 1 else 1)),
+                o.payload.bits.eq(bits),
+                o.payload.index.eq(update.place),
+                o.payload.row.eq(ends),
+                o.payload.last.eq(update.last_word),
+                o.payload.final.eq(update.final_step),
+            ]
         return m
 
     def _shortcut(self, m, visit, awaits, passes):
@@ -208,9 +254,9 @@ class MapCore(wiring.Component):
         have been, and whether the visit is to be counted."""
         if not self.core.shortcut:
             return C(0, 1), C(1, 1), C(0, 1)
-        m.submodules.shortcut = events = _Events(self.core.shortcut, self.core.waiting[1])
-        connect(m, wiring.flipped(self.shortcut), events.i)
-        connect(m, wiring.flipped(self.shortcut_permit), events.i_permit)
+        m.submodules.shortcut = events = _Events([self.core.shortcut], self.core.waiting[1:])
+        connect(m, wiring.flipped(self.shortcut), events.i_0)
+        connect(m, wiring.flipped(self.shortcut_permit), events.i_permit_0)
         entry, tags = events.o.payload, events.tags
         over = Signal()  # the position has got its last one
         none_left, adds = Signal(), Signal()  # a mere mark passes together with the position
@@ -238,64 +284,97 @@ class MapCore(wiring.Component):
         return adds, over | none_left, adds & (group == 0)
 
 
+def _of(bits, layer):
+    """The bit of a layer."""
+    return bits.bit_select(layer, 1) if len(layer) else bits
+
+
 class _Events(wiring.Component):
-    """The events of one branch, column by column, each with what its address says.
+    """The events of a branch, column by column, each with what its address says. Where several layers share the core,
+    one row of a layer after the other: of those whose row may go, that of the last.
 
     Parameters
     ----------
-    window : spikeloom.program.Window
-    waiting : int
-        rows that can wait before they are kept
+    windows : sequence of spikeloom.window.Window
+        one for each layer
+    waiting : sequence of int
+        for each, rows that can wait before they are kept
 
     Members
     -------
-    i, i_permit
-        as in `MapCore`
+    i_N, i_permit_N
+        words and permits of layer N, as in `MapCore`
+    may, takes : In(unsigned), Out(unsigned), where there are several layers
+        a bit for each: somebody would take the spikes of a row; one is on its way, a cycle ago
     o : Out(stream of ListEntry with one bit)
-    tags : Out(ColumnTags(window))
+    tags : Out(ColumnTags(windows))
     channel, bank : Out(unsigned)
         the channel, of those that the group sees, and the bank that its row is in
     shift : Out(unsigned)
         which bit of a graded value
     over, rests
-        as in `LineBuffer`
+        as in `LineBuffer`; a bit of ``over`` for each layer
     """
 
-    def __init__(self, window, waiting):
-        self.window, self.waiting = window, waiting
-        self.rows = rows = LineBuffer(window)
+    def __init__(self, windows, waiting):
+        self.windows, self.waiting = windows, waiting
+        self.lines = [LineBuffer(window, windows) for window in windows]
+        rows = self.lines[0]
         entry = rows.o.payload.shape()
         self.scanner = Scanner(rows.o_bits, entry["index"].width, marks=True)
         #: Bits of an address: of a value, of a channel; the rest is the bank.
         self.widths = rows.channel_bits.bit_length() - 1, (rows.bank_bits // rows.channel_bits).bit_length() - 1
         super().__init__({
-            "i": In(rows.i.signature.flip()),
-            "i_permit": Out(PermitSignature()),
+            **{f"i_{number}": In(line.i.signature.flip()) for number, line in enumerate(self.lines)},
+            **{f"i_permit_{number}": Out(PermitSignature()) for number in range(len(windows))},
+            **({"may": In(len(windows)), "takes": Out(len(windows))} if len(windows) > 1 else {}),
             "o": Out(self.scanner.o.signature),
-            "tags": Out(ColumnTags(window)),
+            "tags": Out(ColumnTags(windows)),
             "shift": Out(self.widths[0]),
             "channel": Out(self.widths[1]),
             "bank": Out(self.scanner.position_width - sum(self.widths)),
-            **({"over": In(1), "rests": In(1)} if window.skips else {}),
+            **({"over": In(len(windows)), "rests": In(1)} if windows[0].skips else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.rows = rows = self.rows
+        for number, (window, waiting, rows) in enumerate(zip(self.windows, self.waiting, self.lines, strict=True)):
+            m.submodules[f"rows_{number}"] = rows
+            source, permit = (wiring.flipped(getattr(self, f"{name}_{number}")) for name in ("i", "i_permit"))
+            if waiting:
+                m.submodules[f"queue_{number}"] = queue = RowQueue(window.i_words, waiting)
+                connect(m, source, queue.i)
+                connect(m, permit, queue.permit)
+                source, permit = queue.o, queue.o_permit
+            connect(m, source, rows.i)
+            connect(m, permit, rows.permit)
+            if window.skips:
+                m.d.comb += [rows.over.eq(self.over[number]), rows.rests.eq(self.rests)]
         m.submodules.scanner = scanner = self.scanner
         m.submodules.skid = skid = Skid(scanner.o.payload.shape())
-        source, permit = wiring.flipped(self.i), wiring.flipped(self.i_permit)
-        if self.waiting:
-            m.submodules.queue = queue = RowQueue(self.window.i_words, self.waiting)
-            connect(m, source, queue.i)
-            connect(m, permit, queue.permit)
-            source, permit = queue.o, queue.o_permit
-        connect(m, source, rows.i)
-        connect(m, permit, rows.permit)
-        connect(m, rows.o, scanner.i)
+        if len(self.lines) == 1:
+            connect(m, self.lines[0].o, scanner.i)
+        else:
+            self._in_turn(m, scanner.i)
         connect(m, scanner.o, skid.i)
         connect(m, skid.o, wiring.flipped(self.o))
-        if self.window.skips:
-            m.d.comb += [rows.over.eq(self.over), rows.rests.eq(self.rests)]
         m.d.comb += Cat(self.shift, self.channel, self.bank, self.tags).eq(skid.o.payload.index)
         return m
+
+    def _in_turn(self, m, into):
+        """Lead one row of a layer after another ``into`` what they share."""
+        turn, busy = Signal(range(len(self.lines))), Signal()
+        leaves = ColumnTags(self.windows)(into.payload.index).leaves
+        m.d.comb += [
+            into.valid.eq(busy & Cat(line.o.valid for line in self.lines).bit_select(turn, 1)),
+            into.payload.eq(Array(line.o.payload for line in self.lines)[turn]),
+        ]
+        for number, line in enumerate(self.lines):
+            m.d.comb += line.o.ready.eq(busy & (turn == number) & into.ready)
+        m.d.sync += self.takes.eq(0)
+        with m.If(busy):
+            m.d.sync += busy.eq(~(into.valid & into.ready & leaves))
+        with m.Else():
+            for number, line in enumerate(self.lines):  # the last that may has it
+                with m.If(line.o.valid & self.may[number]):
+                    m.d.sync += [turn.eq(number), busy.eq(1), self.takes.eq(1 << number)]

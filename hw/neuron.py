@@ -75,7 +75,7 @@ class NeuronUpdate(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
 
     Members
     -------
@@ -153,7 +153,7 @@ class NeuronUpdate(wiring.Component):
             group_member = Signal.like(self.layer)
             with m.If(self.start):
                 m.d.sync += group_member.eq(self.layer)
-            member = delayed(m, Mux(self.start, self.layer, group_member))
+            member = delayed(m, Mux(self.start | skip, self.layer, group_member))
         place = self._place(m, "r", member, reading, skipping, word_last)
         firsts = Signal(len(members), init=-1)  # the sample's first time step: potentials start from zero
         first = firsts.bit_select(member, 1)
@@ -162,12 +162,15 @@ class NeuronUpdate(wiring.Component):
         from_zero = first
         if core.skips:
             # And so they do later, as long as their row has been skipped since.
-            untouched = Signal(layer.shape[0], reset_less=True).bit_select(place.row, 1)
-            from_zero = first | untouched
+            rows = max(each.layer.shape[0] for each in members)
+            untouched = Signal(rows * len(members), reset_less=True)
+            row = Signal(range(rows * len(members)))
+            m.d.comb += row.eq(place.row + (member * rows if len(members) > 1 else 0))
+            from_zero = first | untouched.bit_select(row, 1)
             with m.If(skipping):
-                m.d.sync += untouched.eq(from_zero)
+                m.d.sync += untouched.bit_select(row, 1).eq(from_zero)
             with m.Elif(reading & place.ends_row):
-                m.d.sync += untouched.eq(0)
+                m.d.sync += untouched.bit_select(row, 1).eq(0)
 
         # Stage 2: potentials, thresholds and biases in registers, right behind their memories.
         m.submodules.membranes = membranes = storage(core.units * layer.v_width, core.update_count)
@@ -259,8 +262,13 @@ class NeuronUpdate(wiring.Component):
                 "index": place.index, "parameters": place.parameters, "row": place.row, "ends_row": place.ends_row,
                 "word": Cat(field[:width] for field, width in fields),
                 "real": Cat(place.channel < count if count < core.channel_updates else C(1, 1) for count in words)})
-        return SimpleNamespace(**{key: Array([each[key] for each in found])[member] if len(found) > 1
-                                  else found[0][key] for key in found[0]})
+        if len(found) == 1:
+            return SimpleNamespace(**found[0])
+        chosen = {key: Signal(max(len(each[key]) for each in found), name=f"{name}_{key}") for key in found[0]}
+        for number, each in enumerate(found):
+            with m.If(member == number):
+                m.d.comb += [chosen[key].eq(value) for key, value in each.items()]
+        return SimpleNamespace(**chosen)
 
     @property
     def _biased_width(self):

@@ -15,7 +15,7 @@ class UpdatePlace(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
     index, row : int
         which entries of the membrane memory and of the parameters' the layer's begin with
 

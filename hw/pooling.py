@@ -18,7 +18,7 @@ class Pooling(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
         of the layer behind, with a ``pooling``
 
     Members

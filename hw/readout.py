@@ -45,7 +45,7 @@ class Readout(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
         of the last layer
     count : bool
         count spikes; otherwise take membrane potentials

@@ -18,7 +18,7 @@ class RowQueue(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.program.WordFormat
+    words : spikeloom.words.WordFormat
         with a shape
     rows : int
 

@@ -35,7 +35,7 @@ class Synapses(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.program.Core
+    core : spikeloom.core.Core
 
     Members
     -------

@@ -32,7 +32,7 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
     turns : list of (Program or None, int array (samples, time steps, n_in))
         what to load, as in `run`, and its inputs; the time steps are as many for all
     """
-    array, cores = Array(program), program.cores
+    array, cores = Array(program, observe=True), program.cores
     images = [program.to_write(load) for load, _ in turns]
     samples, steps = [len(inputs) for _, inputs in turns], turns[0][1].shape[1]
     names = ("index", "bits", "last", "final")
@@ -49,7 +49,7 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
         return len(winners) == sum(samples)
 
     def watch(number):
-        update = array.cores[number].update
+        update = getattr(array, f"update_{number}")
         spikes, membranes = updates[number]
         skipped = update.skipped if cores[number].skips else Const(0)
 

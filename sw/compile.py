@@ -13,10 +13,12 @@ import dataclasses
 from dataclasses import dataclass
 
 from . import cost
+from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
 from .errors import SpikeloomError
 from .network import Conv2d
-from .program import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE, Placement, Program, WordFormat, core_of
+from .program import Placement, Program, core_of
 from .target import TARGETS, find
+from .words import WordFormat
 
 #: Share of a device's logic that routing can be expected to cope with, by its family.
 USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.85}

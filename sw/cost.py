@@ -12,15 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import reference
+from .core import BLOCK_BITS
 from .errors import SpikeloomError
+from .map_core import MapCore, can_rest
 from .network import INPUT, Conv2d, ShiftLeak, Spike
-from .program import BLOCK_BITS, MapCore, WordFormat, can_rest
+from .sharing import SharedCore
+from .words import WordFormat
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
 DEFAULT_ACTIVITY = 0.1
 
 #: Bits of a memory that synthesis for an iCE40 makes of flip-flops rather than of a block RAM.
 FLIP_FLOP_BITS = 64
+
+#: Logic that each layer but one of those that share a core adds to it, beside what grows with its rows.
+SHARER_LUTS = {"ice40": 350, "ecp5": 250, "gowin": 250}
 
 #: Logic to write and read a memory, beside what each byte of its rows takes.
 LOAD_LUTS = 30
@@ -174,14 +180,21 @@ def geometry(layer):
 
 
 def step_cycles(core, activity):
-    """Cycles of one time step of that `Activity`, when nothing else stalls the core."""
+    """Cycles of one time step of that `Activity`, or of one for each layer that shares the core, when nothing else
+    stalls it."""
+    if isinstance(core, SharedCore):
+        return sum(step_cycles(member, each) + member.layer.shape[0] * (member.tail + TURN_CYCLES)
+                   for member, each in zip(core.members, activity, strict=True))
     if isinstance(core, MapCore):
         return float(core.groups * activity.row_cycles(core.pace).sum())
     return core.groups * max(activity.events + 1, core.pace)
 
 
 def estimate_luts(core, target):
-    """Look-up tables of a core, from its widths; measured designs lie within a fifth of it."""
+    """Look-up tables of a core, on iCE40 logic cells, from its widths; synthesized cores lie within a fifth of it."""
+    if isinstance(core, SharedCore):  # the largest, and of the others what keeps their rows and counts their places
+        each = sorted((estimate_luts(member, target), _kept_luts(member, target)) for member in core.members)
+        return each[-1][0] + sum(kept + SHARER_LUTS[target.family] for _, kept in each[:-1])
     layer = core.layer
     lane = 2 * core.current_width
     if core.i_words.graded:
@@ -197,15 +210,21 @@ def estimate_luts(core, target):
     control += 150 if target.family == "ice40" else 0
     if isinstance(core, MapCore):
         lane += core.current_width  # a sum stays or moves on to the next position
-        value = core.i_words.width if core.i_words.graded else 1
-        seen = core.banks << (value - 1).bit_length() + (core.seen_channels - 1).bit_length()
-        control = 100 + core.group * core.current_width + 4 * seen  # sums on their way out; what is under the kernel
-        if target.family == "ice40":  # most registers on that way stand alone, and small rows are made of them
-            rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
-            control += 590 + 6 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)
+        control = 100 + core.group * core.current_width + _kept_luts(core, target)  # sums on their way out; rows
+        control += 590 if target.family == "ice40" else 0  # most registers on the way stand alone
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)
+
+
+def _kept_luts(core, target):
+    """Look-up tables that grow with what is under a convolution's kernel."""
+    value = core.i_words.width if core.i_words.graded else 1
+    seen = core.banks << (value - 1).bit_length() + (core.seen_channels - 1).bit_length()
+    if target.family != "ice40":
+        return 4 * seen
+    rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
+    return 10 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)  # small rows are made of registers
 
 
 def estimate_blocks(core, target):
@@ -219,7 +238,7 @@ def estimate_blocks(core, target):
         (depth, width - width % 8 if width > 8 else width) for depth, width in target.shapes))
     total = 0
     for name, (entries, bits) in memories.items():
-        loadable = name in core.image_shapes or name.startswith("leak_")
+        loadable = name in core.image_names or name.startswith("leak_")
         written = core.reloadable or not loadable
         if entries * bits >= BLOCK_BITS or (written and target.family == "ice40" and entries * bits > FLIP_FLOP_BITS):
             total += (by_bytes if core.reloadable and loadable else target).blocks_for(entries, bits)
@@ -245,6 +264,8 @@ def predict(program, steps):
     """
     stages = [(_MapStage if isinstance(core, MapCore) else _ListStage)(core, [step[number] for step in steps])
               for number, core in enumerate(program.cores)]
+    shared = [_Turns([stages[number] for number, (engine, _) in enumerate(program.places) if engine == each])
+              for each, core in enumerate(program.engines) if len(core.members) > 1]
     by_name = {core.layer.name: stage for core, stage in zip(program.cores, stages, strict=True)}
     source = _Source(program, [step[0] for step in steps])
     for stage, names in zip(stages, program.network.sources, strict=True):
@@ -253,9 +274,9 @@ def predict(program, steps):
     readout = _Readout(program, len(steps))
     readout.follow(stages[-1])
     waiting = [source, *stages, readout]
-    while waiting:  # each goes as far as the others let it
+    while waiting:  # each goes as far as the others let it, and then whoever has a turn
         left = [stage for stage in waiting if stage.left]
-        if not any([stage.advance() for stage in left]) and left:
+        if left and not any([stage.advance() for stage in left]) and not any(turns.advance() for turns in shared):
             raise RuntimeError("the stages of the array wait for each other")
         waiting = left
     return round(float(readout.ended[-1] + SCORE_CYCLES))
@@ -343,7 +364,7 @@ class _MapStage(_Stage):
     def __init__(self, core, activities):
         rows = core.layer.shape[0]
         super().__init__(len(activities) * rows, rows)
-        self.core = core
+        self.core, self.turns = core, None
         self.cycles = [core.groups * each.row_cycles(core.pace) for each in activities]
         kept, tops = core.kept[0], [core.stride[0] * row - core.padding[0] for row in range(rows)]
         self.needed = [min(top + core.kernel[0], kept) for top in tops]
@@ -361,24 +382,58 @@ class _MapStage(_Stage):
         return self.free[before] + PERMIT_CYCLES if len(self.free) > before else None
 
     def advance(self):
+        begin = None if self.turns else self.ready()
+        if begin is None:
+            return False
+        self.go(begin)
+        return True
+
+    def ready(self):
+        """When the next row could begin, or None while that is not known."""
         step, row = divmod(len(self.done), self.per_step)
         core, permit = self.core, self.permitted(len(self.done))
         raw = min(self.needed[row] * core.merged[0], self.source.per_step)
         if row == self.per_step - 1:
             raw = self.source.per_step  # the last row that is kept is complete when the time step is
         last = step * self.source.per_step + raw - 1
-        if permit is None or len(self.source.done) <= last:
-            return False
-        cycles, wait, after = self.cycles[step][row], MAP_CYCLES, UPDATE_CYCLES + core.updates
+        if not self.left or permit is None or len(self.source.done) <= last:
+            return None
+        wait = MAP_CYCLES if self.cycles[step][row] else SKIP_CYCLES[1]
+        if self.turns:  # it must be there before the row may begin
+            permit += UPDATE_CYCLES
+        return max(self.ended, self.source.done[last] + wait, permit - UPDATE_CYCLES)
+
+    def go(self, begin):
+        """Do a row."""
+        step, row = divmod(len(self.done), self.per_step)
+        core, cycles, after = self.core, self.cycles[step][row], UPDATE_CYCLES + self.core.updates
         if not cycles:
-            cycles, wait, after = SKIP_CYCLES
-        begin = max(self.ended, self.source.done[last] + wait, permit - UPDATE_CYCLES)
-        self.ended = begin + cycles
+            cycles, _, after = SKIP_CYCLES
+        self.ended = begin + cycles + (core.tail if self.turns else 0)
         self.free += [self.ended] * (step * core.kept[0] + self.dropped[row] - len(self.free))
-        if row == self.per_step - 1:
+        if row == self.per_step - 1 and not self.turns:
             self.ended += core.tail
         self.done.append(self.ended + after + core.memory_registers)
         self.left -= 1
+
+
+class _Turns:
+    """Convolutions that share a core: a row of the last that is ready when the core is, or else of the first to be."""
+
+    def __init__(self, stages):
+        self.stages, self.ended = stages, 0.0
+        for stage in stages:
+            stage.turns = self
+
+    def advance(self):
+        begins = [stage.ready() for stage in self.stages]
+        known = [(begin, -number) for number, begin in enumerate(begins) if begin is not None]
+        if not known:
+            return False
+        _, number = min((max(begin, self.ended), number) for begin, number in known)
+        stage = self.stages[-number]
+        stage.go(max(begins[-number], self.ended))
+        self.ended = stage.ended + TURN_CYCLES
         return True
 
 
@@ -414,6 +469,9 @@ def _words(words, events):
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits; and from a row's last word to the first column that sees it.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
+#: Between rows of layers that share a core.
+TURN_CYCLES = 2
+
 #: Of a row that is skipped: its own cycles, those from the end of the last row that it would have seen, and those to
 #: its mark's arrival.
 SKIP_CYCLES = 2, 10, 16

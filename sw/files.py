@@ -84,6 +84,7 @@ def load(path, kind=None, *versions):
     if kind is not None and header.get("kind") != kind:
         raise SpikeloomError(f"{path}: holds a {header.get('kind')!r}, where a {kind!r} is needed")
     if versions and header.get("version") not in versions:
-        raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom reads "
-                             f"version{'s' * (len(versions) > 1)} {' and '.join(map(str, versions))}")
+        *most, last = map(str, versions)
+        known = f"versions {', '.join(most)} and {last}" if most else f"version {last}"
+        raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom reads {known}")
     return header, arrays

@@ -123,7 +123,7 @@ def sample(tag, words):
     ----------
     tag : int
     words : int array (time steps, words)
-        as `program.WordFormat.pack` makes them
+        as `words.WordFormat.pack` makes them
     """
     still = (words == words[:1]).all()
     steps = [events(words[0])] * len(words) if still else [events(step) for step in words]
@@ -286,7 +286,7 @@ class Counters:
 
 
 def load(tag, memory, image):
-    """The payloads that fill memory number ``memory`` with ``image`` (a `program.Image`)."""
+    """The payloads that fill memory number ``memory`` with ``image`` (a `core.Image`)."""
     payloads = []
     for at in range(0, len(image.data), MAX_PAYLOAD - LOAD_HEADER):
         row, byte = divmod(at, image.row_bytes)

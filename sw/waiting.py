@@ -6,6 +6,11 @@ without room for that they would wait for each other for ever, and with little r
 time.
 """
 
+import functools
+
+from .network import INPUT, Conv2d
+from .window import Branch
+
 #: Time is counted in quarters of a row; and so many pass until a row that has been sent is seen.
 ROW, SEEN = 4, 2
 
@@ -22,7 +27,7 @@ def rows_waiting(rows, edges):
     ----------
     rows : dict
         by name of a source or layer, the rows of its map
-    edges : list of (str, str, spikeloom.program.Window)
+    edges : list of (str, str, spikeloom.window.Window)
         source and taker, and how that sees its source's map
 
     Returns a list with a number for each edge.
@@ -77,3 +82,17 @@ class _Places:
         step, row = divmod(count, len(self.released))
         step, place = divmod(step * self.kept + self.released[row] + self.banks, self.kept)
         return step * self.rows + self.opens[place]
+
+
+@functools.lru_cache(maxsize=64)
+def waiting_rows(network):
+    """By name of a convolution of ``network``, its `MapCore.waiting`."""
+    maps = [(layer, sources) for layer, sources in zip(network.layers, network.sources, strict=True)
+            if isinstance(layer, Conv2d)]
+    if not any(layer.shortcut for layer, _ in maps):  # paths do not meet
+        return {layer.name: (0,) for layer, _ in maps}
+    rows = {INPUT: network.input.shape[0]} | {layer.name: layer.shape[0] for layer, _ in maps}
+    edges = [(source, layer.name, Branch(synapses, None, 1, 1)) for layer, sources in maps
+             for source, synapses in zip(sources, layer.branches, strict=True)]
+    counts = iter(rows_waiting(rows, edges))
+    return {layer.name: tuple(next(counts) for _ in sources) for layer, sources in maps}

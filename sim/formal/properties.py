@@ -19,13 +19,14 @@ from amaranth.hdl import (
     Value,
     signed,
 )
+from spikeloom.core import Core
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.neuron import NeuronUpdate
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.synapse import Synapses
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
-from spikeloom.program import Core, WordFormat
+from spikeloom.words import WordFormat
 
 from .proof import Proof, drive, free, keeps, moves
 

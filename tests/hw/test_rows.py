@@ -13,8 +13,9 @@ from spikeloom.hw.raster import Raster, RowPermits
 from spikeloom.hw.row_queue import RowQueue
 from spikeloom.hw.scanner import Scanner
 from spikeloom.network import Pool, Shortcut, WeightFormat
-from spikeloom.program import Branch, WordFormat
 from spikeloom.sim import stream
+from spikeloom.window import Branch
+from spikeloom.words import WordFormat
 from streams import transfer
 
 STALLS = [0.0, 0.3, 0.8]
@@ -166,7 +167,7 @@ def columns_of(window, z):
 def check_columns(window, z, entries):
     """Hold what a `LineBuffer` sent to what it should have sent. What it sends behind a pass is empty, and as much as
     the positions there need or nothing."""
-    buffer, tags_of, expected = LineBuffer(window), ColumnTags(window), columns_of(window, z)
+    buffer, tags_of, expected = LineBuffer(window), ColumnTags([window]), columns_of(window, z)
     columns, passes = window.kept[1], window.groups
     rows, number, behind = window.synapses.shape[0], 0, 0
     for entry in entries:
@@ -199,7 +200,7 @@ def check_columns(window, z, entries):
 
 def run_buffer(window, z, **options):
     """What a `LineBuffer` sends for the values ``z``, up to the end of the last pass."""
-    buffer, tags_of = LineBuffer(window), ColumnTags(window)
+    buffer, tags_of = LineBuffer(window), ColumnTags([window])
     return play(buffer, rows_of(window.i_words, z, random.Random(1)), len(z) * window.synapses.shape[0] * window.groups,
                 counts=lambda entry: tags_of.from_bits(entry.index).ends, i_permit=buffer.permit, **options)
 

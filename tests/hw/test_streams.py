@@ -7,7 +7,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.scanner import Scanner, ScanStage
 from spikeloom.hw.skid import Skid
-from spikeloom.program import WordFormat
+from spikeloom.words import WordFormat
 from streams import transfer
 
 STALLS = [0.0, 0.3, 0.8]

@@ -10,9 +10,9 @@ from spikeloom.hw.link.frames import FrameReceiver, FrameTransmitter
 from spikeloom.hw.link.player import EventPlayer
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
-from spikeloom.program import WordFormat
 from spikeloom.sim import formal
 from spikeloom.sim.formal import framing, properties
+from spikeloom.words import WordFormat
 
 
 def holds(proof):

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
 from spikeloom import reference
+from spikeloom.map_core import MapCore
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
-from spikeloom.program import MapCore, Placement, Program
+from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
 from test_load import same_shape, simpler
 
 TERNARY = WeightFormat("ternary", 2)
+FORMS = [TERNARY, WeightFormat("binary", 1), WeightFormat("int", 4), WeightFormat("pot", 3)]
 
 
 def differences(program, x, seen):
@@ -120,6 +122,45 @@ def test_networks_of_a_shape_run_one_after_the_other(data):
     seen, _ = pysim.run_in_turn(program, [(load, x) for load in loads], stall=data.draw(STALLS))
     for load, each in zip(loads, seen, strict=True):
         assert differences(load or program, x, each) is None
+
+
+@st.composite
+def sharing_programs(draw):
+    """Convolutions of different kernels, strides, pools and sizes on one or two cores."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sets = draw(st.integers(1, 4))
+    kernels = [(kernel, stride) for kernel in range(1, 8) for stride in (1, 2, 3) if -(-kernel // stride) == sets]
+    shape = at = draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 4))
+    fields = {"leak": draw(st.sampled_from([NoLeak(), ShiftLeak(1)])), "reset": draw(st.sampled_from(["zero", "none"])),
+              "form": draw(st.sampled_from(FORMS[:1] + FORMS[2:]))}
+    layers = []
+    for number in range(draw(st.integers(2, 4))):
+        kernel, stride = draw(st.sampled_from(kernels))
+        pool = draw(st.sampled_from([None, None, Pool("max", 2, 1), Pool("sum", 1, 2)]))
+        pool = pool if pool and at[0] >= pool.rows and at[1] >= pool.columns and min(pool.shape(at)[:2]) >= 1 else None
+        size = min(pool.shape(at)[:2] if pool else at[:2])
+        padding = draw(st.integers(max(0, -((size - kernel) // 2)), max(0, kernel - 1)))
+        hypothesis.assume(size + 2 * padding >= kernel)
+        layers.append(conv(f"conv_{number}", at, draw(st.integers(1, 9)), kernel, rng, stride=stride, pool=pool,
+                           padding=padding, threshold=draw(st.integers(1, 3)), **fields))
+        at = layers[-1].shape
+    net = Network(InputFormat(math.prod(shape), 1, shape), (*layers, dense(at, rng)), 5)
+    units = draw(st.sampled_from([1, 2, 4]))
+    group = units * draw(st.integers(1, 3))
+    cores = [0, 0, *(draw(st.sampled_from([None, 0, 1])) for _ in layers[2:])]
+    return Program(net, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), [
+        *(Placement(group * sets, units, core=core) for core in draw(st.permutations(cores))), Placement(2, 1)])
+
+
+@hypothesis.settings(LENIENT, max_examples=15 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_layers_that_share_a_core(data):
+    program, rng = data.draw(sharing_programs()), np.random.default_rng(data.draw(st.integers(0, 1000)))
+    x = rng.random((3, 5, *program.network.input.shape)) < data.draw(st.sampled_from([0.02, 0.3, 1.0]))
+    x = (x & (rng.random((3, 5, 1, 1, 1)) < 0.7)).astype(int).reshape(3, 5, -1)
+    seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
+    assert differences(program, x, seen) is None
 
 
 # Corners -------------------------------------------------------------------------------------------
@@ -279,9 +320,6 @@ def residual_networks(draw):
             layers.append(layer)
     layers.append(dense(layers[-1].shape, rng))
     return Network(entry, tuple(layers), 3)
-
-
-FORMS = [TERNARY, WeightFormat("binary", 1), WeightFormat("int", 4), WeightFormat("pot", 3)]
 
 
 @st.composite

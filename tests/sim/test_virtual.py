@@ -10,8 +10,8 @@ from spikeloom.boards import host
 from spikeloom.boards.connection import connect
 from spikeloom.boards.port import open_port
 from spikeloom.errors import SpikeloomError
-from spikeloom.program import WordFormat
 from spikeloom.sim.virtual import VirtualBoard
+from spikeloom.words import WordFormat
 from virtual_boards import BAUD, CLOCK, program, samples, shared, virtual
 
 

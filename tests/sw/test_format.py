@@ -47,7 +47,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == {"network": 2, "program": 2, "simulation": 1}[kind]
+    assert header["kind"] == kind and header["version"] == {"network": 2, "program": 3, "simulation": 1}[kind]
     return header, arrays
 
 

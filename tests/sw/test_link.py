@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from spikeloom import link
 from spikeloom.errors import SpikeloomError
-from spikeloom.program import WordFormat
+from spikeloom.words import WordFormat
 
 
 def test_the_frame_of_the_documentation():

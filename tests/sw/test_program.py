@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from spikeloom import files
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Attention, Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import KIND, VERSION, Placement, Program, WordFormat
+from spikeloom.program import KIND, VERSION, Placement, Program
+from spikeloom.words import WordFormat
 
 
 def network(n_in=11, sizes=(7, 3), **fields):
@@ -211,8 +212,8 @@ def test_files_of_version_1_are_read(program, tmp_path):
     header["placements"] = [{"lanes": 4, "units": 2}, {"lanes": 3, "units": 1}]
     files.save(path, KIND, 1, header, arrays)
     assert Program.load(path).digest == program.digest
-    files.save(path, KIND, 3, header, arrays)
-    with pytest.raises(SpikeloomError, match="format version 3, where this Spikeloom reads versions 1 and 2$"):
+    files.save(path, KIND, 4, header, arrays)
+    with pytest.raises(SpikeloomError, match="format version 4, where this Spikeloom reads versions 1, 2 and 3$"):
         Program.load(path)
     files.save(path, KIND, VERSION, header, arrays)
     with pytest.raises(SpikeloomError, match="a field is missing or of the wrong type"):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from spikeloom.network import INPUT, Pool, Shortcut, WeightFormat
-from spikeloom.program import Branch
 from spikeloom.waiting import rows_waiting
+from spikeloom.window import Branch
 
 
 class Convolution(Shortcut):

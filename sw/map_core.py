@@ -1,0 +1,111 @@
+"""What the gateware of a convolution is generated from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .core import Core
+from .network import NoLeak, Silent
+from .window import Branch, Window
+from .words import WordFormat
+
+
+@dataclass(frozen=True, eq=False)
+class MapCore(Window, Core):
+    """One convolution on one core of the array.
+
+    The columns of a map pass by one after the other; each event in the rows under the kernel goes into the sums of all
+    ``sets`` positions along the row that can still get something from its column, for a ``group`` of channels at each.
+    A pool of kind "max" happens before the events are kept. One of kind "sum" is part of the kernel: its events are
+    kept as they are, and the weights of a position are used for each of its block.
+    """
+
+    #: Words of the shortcut's source, where there is a shortcut.
+    shortcut_words: WordFormat | None = None
+    #: For each branch, rows of its source that can wait in a queue before they are kept.
+    waiting: tuple[int, ...] = (0, 0)
+    #: Whether the read-out takes its neurons, all of them at each time step.
+    read_out: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check(f"Layer {self.layer.name}")
+        if self.shortcut:
+            self.shortcut.check(f"Layer {self.layer.name}, shortcut")
+
+    @property
+    def synapses(self):
+        return self.layer
+
+    @cached_property
+    def shortcut(self):
+        """The `Branch` of the layer's shortcut, or None."""
+        layer = self.layer
+        return layer.shortcut and Branch(layer.shortcut, self.shortcut_words, self.groups, self.group)
+
+    @property
+    def windows(self):
+        """Of each branch."""
+        return (self, self.shortcut) if self.shortcut else (self,)
+
+    @property
+    def branches(self):
+        return tuple((window.synapses, window.i_words) for window in self.windows)
+
+    @property
+    def skips(self):
+        """Whether a row of the map is left alone at time steps at which no event is under its kernel and none of its
+        neurons fired at the time step before."""
+        return can_rest(self.layer) and not self.read_out
+
+    @property
+    def pace(self):
+        if not self.skips:
+            return super().pace
+        # The rows between two time steps of a neuron may take no time.
+        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.layer.shape[1])))
+
+    @property
+    def row_updates(self):
+        """Updates of a row of the map."""
+        return self.layer.shape[1] * self.channel_updates
+
+    @property
+    def o_words(self):
+        return WordFormat(self.layer.n_out, self.units, shape=self.layer.shape)
+
+    def arrange(self, updates):
+        rows, columns, channels = self.layer.shape
+        updates = np.asarray(updates)
+        before = updates.shape[:-2]
+        updates = updates.reshape(*before, rows, self.groups, columns, self.group)
+        return np.moveaxis(updates, -3, -2).reshape(*before, rows, columns, -1)[..., :channels].reshape(
+            *before, self.layer.n_out)
+
+    @property
+    def memories(self):
+        memories = super().memories
+        del memories["events"]
+        for name, window, waiting in zip(("", "shortcut_"), self.windows, self.waiting, strict=False):
+            memories |= window.row_memories(name)
+            if waiting:
+                memories[f"{name}queue"] = window.i_words.queue(waiting)
+        return memories
+
+    @cached_property
+    def image_shapes(self):
+        names = dict(zip(("weights", "shortcut"), self.windows, strict=False))
+        return {name: (math.prod(window.weight_rows), window.sets * self.group * window.synapses.weight_format.width)
+                for name, window in names.items()} | {
+            name: shape for name, shape in super().image_shapes.items() if name != "weights"}
+
+
+def can_rest(layer):
+    """Whether neurons of a convolution that did not fire stay as they are until an event comes, as those do that a
+    sample begins with: nothing leaks, nothing is added but what events bring, and no threshold is reached at rest."""
+    return (isinstance(layer.leak, NoLeak) and not layer.bias.any() and layer.shortcut is None
+            and (isinstance(layer.fire, Silent) or bool((layer.threshold > 0).all())))

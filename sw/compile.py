@@ -7,9 +7,13 @@ activity that each layer was seen to have (`spikeloom.cost`).
 Where a device has single-port memories, weights can be there too. They must then be loaded before the array can run,
 and widths must suit any weights, so the search is done with and without them; those with which the array is faster
 win.
+
+Where a device cannot hold a core for each layer, convolutions that are alike share cores: of all ways to do so that
+fit, the fastest.
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 from . import cost
@@ -17,6 +21,7 @@ from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
 from .errors import SpikeloomError
 from .network import Conv2d
 from .program import Placement, Program, core_of
+from .sharing import SharedCore, kind
 from .target import TARGETS, find
 from .words import WordFormat
 
@@ -32,14 +37,17 @@ FIXED_BLOCKS = 3
 
 UNITS = (1, 2, 4, 8, 16)
 
+#: With more layers than this that are alike, only neighbours are considered for sharing a core.
+FEW = 4
+
 #: How often the search is repeated when the words between the chosen cores are not those that it assumed.
 ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one placement of one layer would take: cycles of a time step, look-up tables, block RAMs, single-port
-    memories."""
+    """What one placement of one layer, or of layers that share a core, would take: cycles of a time step, look-up
+    tables, block RAMs, single-port memories."""
 
     placement: Placement
     cycles: float
@@ -55,8 +63,7 @@ def estimates(network, number, target, activity, *, reloadable=False, words=None
     The ``words`` that the layers before it send, by name, depend on their update units; four bits stand for them all
     where they are not given.
     """
-    words = words or {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
-                      for layer in network.layers[:number]}
+    words = words or _assumed_words(network)
     layer, last = network.layers[number], number == len(network.layers) - 1
     found, refused, channels = {}, None, layer.shape[2]
     sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
@@ -80,6 +87,11 @@ def estimates(network, number, target, activity, *, reloadable=False, words=None
     return list(found.values())
 
 
+def _assumed_words(network):
+    return {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
+            for layer in network.layers}
+
+
 def _estimate(placement, core, target, activity):
     return Estimate(placement, cost.step_cycles(core, activity), cost.estimate_luts(core, target),
                     cost.estimate_blocks(core, target), core.single_ports)
@@ -101,7 +113,9 @@ def choose(network, target, activity, *, reloadable=False):
         loaded = found if reloadable else _fitting(network, target, activity, True)
         if loaded and (not found or _slowest(loaded) < _slowest(found)):
             found = loaded
-    return found and [estimate.placement for estimate in found]
+    if found:
+        return [estimate.placement for estimate in found]
+    return None if reloadable else _sharing(network, target, activity)
 
 
 def _too_many_weights(network, target):
@@ -144,6 +158,86 @@ def _as_placed(network, target, activity, reloadable, chosen):
     return ([_estimate(each.placement, core, target, seen)
              for each, core, seen in zip(chosen, cores, activity, strict=True)],
             {core.layer.name: core.o_words for core in cores})
+
+
+def _sharing(network, target, activity):
+    """A `Placement` for each layer, some of them on the same core, such that together they are within the ``target``;
+    or None."""
+    words, alike = _assumed_words(network), {}
+    for number, layer in enumerate(network.layers):
+        sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
+        try:
+            features = kind(core_of(network, number, Placement(sets, 1), target, False, words))
+        except SpikeloomError:
+            return None  # there is no gateware for it
+        alike.setdefault(("alone", number) if features is None else tuple(features.items()), []).append(number)
+    own = _options(network, target, activity, False)
+    known = {}
+    found = []
+    for parts in itertools.product(*(_partitions(numbers) for numbers in alike.values())):
+        parts = sorted(itertools.chain(*parts))
+        for part in parts:
+            if part not in known:
+                known[part] = own[part[0]] if len(part) == 1 else _shared_estimates(network, part, target, activity)
+        chosen = _search([known[part] for part in parts], target)
+        if chosen:
+            found.append((_slowest(chosen), parts, chosen))
+    for _, parts, chosen in sorted(found, key=lambda each: each[0]):
+        placements = {number: dataclasses.replace(estimate.placement, core=core if len(part) > 1 else None)
+                      for core, (part, estimate) in enumerate(zip(parts, chosen, strict=True)) for number in part}
+        placements = [placements[number] for number in range(len(placements))]
+        engines = Program(network, target.name, placements).engines
+        if _fits([_estimate_of(engine, activity, part, target)
+                  for engine, part in zip(engines, parts, strict=True)], target):
+            return placements
+    return None
+
+
+def _partitions(numbers):
+    """All ways to put ``numbers`` into parts, each a tuple of tuples; of many, those that leave neighbours together."""
+    if len(numbers) > FEW:
+        for cuts in itertools.product((False, True), repeat=len(numbers) - 1):
+            ends = [0, *(at for at, cut in enumerate(cuts, 1) if cut), len(numbers)]
+            yield tuple(tuple(numbers[first:end]) for first, end in itertools.pairwise(ends))
+        return
+    if not numbers:
+        yield ()
+        return
+    first, *others = numbers
+    for parts in _partitions(others):
+        yield ((first,), *parts)
+        for at, part in enumerate(parts):
+            yield (*parts[:at], (first, *part), *parts[at + 1:])
+
+
+def _shared_estimates(network, numbers, target, activity):
+    """Every `Estimate` worth considering for layers ``numbers`` on one core."""
+    words, found = _assumed_words(network), {}
+    sets = cost.geometry(network.layers[numbers[0]]).sets
+    for channels, units in itertools.product({network.layers[number].shape[2] for number in numbers}, UNITS):
+        for groups in range(1, channels + 1):
+            group = -(-channels // groups)
+            lanes = -(-group // units) * units * sets
+            if (lanes, units) in found or lanes // sets // units > 1024:
+                continue
+            placement = Placement(lanes, units)
+            try:
+                shared = SharedCore([core_of(network, number, placement, target, False, words) for number in numbers])
+            except SpikeloomError:
+                continue
+            found[lanes, units] = _estimate_of(shared, activity, numbers, target)
+    return list(found.values())
+
+
+def _estimate_of(engine, activity, numbers, target):
+    """The `Estimate` of a core on which layers ``numbers`` are."""
+    seen = [activity[number] for number in numbers]
+    placement = Placement(engine.lanes, engine.units, engine.memory)
+    if len(numbers) == 1:
+        return _estimate(placement, engine, target, *seen)
+    return Estimate(placement, cost.step_cycles(engine, seen),
+                    cost.estimate_luts(engine, target) + COUNTER_LUTS * (len(numbers) - 1),
+                    cost.estimate_blocks(engine, target), 0)
 
 
 def _fits(chosen, target):
@@ -242,18 +336,26 @@ def compile(network, target_name, *, activity=None, placements=None, reloadable=
 def describe(program, activity):
     """The compiler's predictions, as a program's notes keep them."""
     target = find(program.target)
-    rows = []
-    for core, each in zip(program.cores, activity, strict=True):
+    rows, cycles = [], []
+    for number, engine in enumerate(program.engines):
+        layers = [layer for layer, (on, _) in enumerate(program.places) if on == number]
+        seen = [activity[layer] for layer in layers]
+        cycles.append((cost.step_cycles(engine, seen if len(layers) > 1 else seen[0]), layers[0]))
+    for core, each, (engine, place) in zip(program.cores, activity, program.places, strict=True):
+        whole = program.engines[engine]
         rows.append({
             "layer": core.layer.name, "neurons": core.layer.n_out, "lanes": core.lanes, "units": core.units,
             "groups": core.groups, "events": round(each.events, 2), "cycles": round(cost.step_cycles(core, each), 1),
-            "luts": cost.estimate_luts(core, target), "blocks": cost.estimate_blocks(core, target),
+            # What is there once for several layers stands with the first of them.
+            "luts": 0 if place else cost.estimate_luts(whole, target),
+            "blocks": 0 if place else cost.estimate_blocks(whole, target),
             "single_ports": core.single_ports,
+            **({"shares": [member.layer.name for member in whole.members]} if len(whole.members) > 1 else {}),
             "weight_bits": core.weights.size * core.layer.weight_format.width,
         })
-    slowest = max(rows, key=lambda row: row["cycles"])
-    return {"activity": [each.events for each in activity], "layers": rows, "bottleneck": slowest["layer"],
-            "cycles_per_time_step": slowest["cycles"],
+    slowest, layer = max(cycles)
+    return {"activity": [each.events for each in activity], "layers": rows, "bottleneck": rows[layer]["layer"],
+            "cycles_per_time_step": round(slowest, 1),
             "cycles_per_sample": cost.predict(program, [activity] * program.network.time_steps)}
 
 
@@ -273,6 +375,9 @@ def table(program):
         if row["layer"] == program.notes["bottleneck"]:
             lines[number] += "  <- bottleneck"
     notes = program.notes
+    for names in dict.fromkeys(tuple(row["shares"]) for row in notes["layers"] if "shares" in row):
+        lines.append(f"{' and '.join([', '.join(names[:-1]), names[-1]])} share a core, whose logic and memories stand "
+                     f"with {names[0]}, since {program.target} does not hold a core for each")
     lines.append(f"{program.target}: {notes['cycles_per_time_step']} cycles per time step in the steady state, "
                  f"{notes['cycles_per_sample']} for one sample of {program.network.time_steps} time steps (predicted)")
     if program.reloadable:

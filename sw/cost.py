@@ -26,7 +26,7 @@ DEFAULT_ACTIVITY = 0.1
 FLIP_FLOP_BITS = 64
 
 #: Logic that each layer but one of those that share a core adds to it, beside what grows with its rows.
-SHARER_LUTS = {"ice40": 350, "ecp5": 250, "gowin": 250}
+SHARER_LUTS = {"ice40": 350, "ecp5": 400, "gowin": 400}
 
 #: Logic to write and read a memory, beside what each byte of its rows takes.
 LOAD_LUTS = 30
@@ -183,7 +183,7 @@ def step_cycles(core, activity):
     """Cycles of one time step of that `Activity`, or of one for each layer that shares the core, when nothing else
     stalls it."""
     if isinstance(core, SharedCore):
-        return sum(step_cycles(member, each) + member.layer.shape[0] * (member.tail + TURN_CYCLES)
+        return sum(step_cycles(member, each) + member.layer.shape[0] * member.tail
                    for member, each in zip(core.members, activity, strict=True))
     if isinstance(core, MapCore):
         return float(core.groups * activity.row_cycles(core.pace).sum())
@@ -365,6 +365,8 @@ class _MapStage(_Stage):
         rows = core.layer.shape[0]
         super().__init__(len(activities) * rows, rows)
         self.core, self.turns = core, None
+        entry = core.banks * core.seen_channels * (core.i_words.width if core.i_words.graded else 1)
+        self.in_flight = min(core.kept[1], IN_FLIGHT + (entry - 1).bit_length() / 2)  # columns: one a scanner's stage
         self.cycles = [core.groups * each.row_cycles(core.pace) for each in activities]
         kept, tops = core.kept[0], [core.stride[0] * row - core.padding[0] for row in range(rows)]
         self.needed = [min(top + core.kernel[0], kept) for top in tops]
@@ -410,7 +412,9 @@ class _MapStage(_Stage):
         if not cycles:
             cycles, _, after = SKIP_CYCLES
         self.ended = begin + cycles + (core.tail if self.turns else 0)
-        self.free += [self.ended] * (step * core.kept[0] + self.dropped[row] - len(self.free))
+        # Columns are read ahead of their visits: the more events they have, the longer.
+        ahead = max(0.0, self.in_flight * cycles / (core.groups * core.kept[1]) - FLIGHT_CYCLES)
+        self.free += [self.ended - ahead] * (step * core.kept[0] + self.dropped[row] - len(self.free))
         if row == self.per_step - 1 and not self.turns:
             self.ended += core.tail
         self.done.append(self.ended + after + core.memory_registers)
@@ -433,7 +437,7 @@ class _Turns:
         _, number = min((max(begin, self.ended), number) for begin, number in known)
         stage = self.stages[-number]
         stage.go(max(begins[-number], self.ended))
-        self.ended = stage.ended + TURN_CYCLES
+        self.ended = stage.ended
         return True
 
 
@@ -469,8 +473,9 @@ def _words(words, events):
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits; and from a row's last word to the first column that sees it.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
-#: Between rows of layers that share a core.
-TURN_CYCLES = 2
+
+#: Columns between a line buffer and its scanner's end, and the cycles that empty ones take there.
+IN_FLIGHT, FLIGHT_CYCLES = 3, 9
 
 #: Of a row that is skipped: its own cycles, those from the end of the last row that it would have seen, and those to
 #: its mark's arrival.

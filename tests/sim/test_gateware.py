@@ -233,7 +233,56 @@ def test_predicted_cycles_of_convolutions_are_within_five_percent(density, targe
     seen, cycles = pysim.run(program, x)
     assert trace.first_difference(net, reference.run(net, x), seen) is None
     assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
-    assert cost.predict(program, [cost.known(noted)] * len(steps)) == pytest.approx(cycles, rel=0.1)
+    # A mean knows how often rows are skipped, not that they are so together.
+    assert cost.predict(program, [cost.known(noted)] * len(steps)) == pytest.approx(cycles, rel=0.15)
+
+
+def small_maps(convolutions, channels=6, threshold=4):
+    """Convolutions one after the other and a dense layer, and inputs of which most rows are empty."""
+    rng, ternary, layers, at = np.random.default_rng(0), WeightFormat("ternary", 2), [], (12, 12, 4)
+
+    def neurons(name, count):
+        return {"name": name, "threshold": np.full(count, threshold), "bias": np.zeros(count, int), "v_width": 5,
+                "weight_format": ternary}
+
+    for number in range(convolutions):
+        layers.append(Conv2d(**neurons(f"conv_{number}", channels), input_shape=at, padding=1,
+                             weights=rng.integers(-1, 2, (channels, at[2], 3, 3))))
+        at = layers[-1].shape
+    last = Dense(**neurons("last", 3), weights=rng.integers(-1, 2, (3, layers[-1].n_out)))
+    net = Network(InputFormat(576, 1, (12, 12, 4)), (*layers, last), 6)
+    x = rng.random((3, 6, 12, 48)) < 0.2
+    x[:, :, :5] = False
+    x[:, 3:] = False
+    return net, x.reshape(3, 6, -1).astype(int)
+
+
+def test_layers_share_a_core_where_the_target_has_no_room_for_each():
+    net, x = small_maps(3)
+    steps = cost.measure(net, x, reference.run(net, x).spikes)
+    noted = dataclasses.replace(net, notes={"events": [each.events for each in cost.mean(steps)],
+                                            **cost.notes(cost.mean(steps))})
+    assert len(compile.compile(noted, "ulx3s-25f").engines) == 4
+    program = compile.compile(noted, "icebreaker")
+    assert len(program.engines) < 4
+    assert " share a core, whose logic and memories stand with " in compile.table(program)
+    seen, cycles = pysim.run(program, x)
+    assert trace.first_difference(net, reference.run(net, x), seen) is None
+    assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+
+
+def test_rows_at_rest_take_next_to_no_time():
+    net, x = small_maps(1)
+    program = Program(net, "hx8k", [Placement(18, 1), Placement(3, 1)])
+    steps = cost.measure(net, x, reference.run(net, x).spikes)
+    seen, cycles = pysim.run(program, x)
+    assert trace.first_difference(net, reference.run(net, x), seen) is None
+    assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+    _, silent = pysim.run(program, np.zeros_like(x))
+    biased = dataclasses.replace(net.layers[0], bias=np.full(6, -1))  # so nothing is at rest
+    _, busy = pysim.run(dataclasses.replace(program, network=dataclasses.replace(
+        net, layers=(biased, net.layers[1]))), np.zeros_like(x))
+    assert silent < busy / 5
 
 
 def test_mistakes_are_told_in_one_line():

@@ -6,8 +6,8 @@ Each layer below is followed by a read-out whose inputs never fire, so that the 
 spikes of each density go through the generated Verilog, and the cycles of a time step are those between the scores of
 two samples. A useful operation is an addition of a weight to a neuron of the map: those that a kernel has beyond the
 border are not. Layers have biases, so that every position is updated at every time step; the last has none, so that
-rows at rest are skipped. With a data directory the packaged models that have been trained (runs/NAME) are compiled for the
-smallest board that holds them, and routed.
+rows at rest are skipped. With a data directory the packaged models that have been trained (runs/NAME) are compiled for
+the smallest board that holds them, and routed.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def array(shape, channels, kernel, stride, pool, group, units, biased):
     """A program of the layer and of a read-out that hears nothing, for an ECP5."""
     rng, ternary = np.random.default_rng(1), WeightFormat("ternary", 2)
     layer = Conv2d(name="layer", input_shape=shape, weights=rng.integers(-1, 2, (channels, shape[2], kernel, kernel)),
-                   weight_format=ternary, threshold=np.full(channels, 2**20), bias=np.arange(channels) % 2 * biased, v_width=6,
-                   stride=stride, padding=kernel // 2, pool=pool)
+                   weight_format=ternary, threshold=np.full(channels, 2**20), bias=np.arange(channels) % 2 * biased,
+                   v_width=6, stride=stride, padding=kernel // 2, pool=pool)
     last = Dense("last", np.ones((2, channels), int), ternary, np.ones(2, int), np.zeros(2, int), 4,
                  input_shape=layer.shape, pool=Pool("sum", *layer.shape[:2]))
     sets = -(-kernel // stride)

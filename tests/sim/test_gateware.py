@@ -50,7 +50,7 @@ EXAMPLES_FACTOR = int(os.environ.get("EXAMPLES", "1"))
 LENIENT = hypothesis.settings(deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 
-@hypothesis.settings(LENIENT, max_examples=40 * EXAMPLES_FACTOR,
+@hypothesis.settings(LENIENT, max_examples=25 * EXAMPLES_FACTOR,
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_amaranth_equals_reference(data):
@@ -61,7 +61,7 @@ def test_amaranth_equals_reference(data):
     assert trace.first_difference(program.network, reference.run(program.network, x), seen) is None
 
 
-@hypothesis.settings(LENIENT, max_examples=2 * EXAMPLES_FACTOR,  # what fails here shrinks in the test above
+@hypothesis.settings(LENIENT, max_examples=1 * EXAMPLES_FACTOR,  # what fails here shrinks in the test above
                      phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate])
 @given(st.data())
 def test_verilator_equals_reference_on_random_networks(data):

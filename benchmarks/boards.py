@@ -44,10 +44,9 @@ def network():
     return Network.load(path)
 
 
-def verified(figures, what, virtual, program, inputs, samples="images", *, timeout=5):
-    """Hold a virtual board to the reference on ``inputs``, which are ``samples``, and note what came of it. An answer
-    may take it ``timeout`` seconds."""
-    with virtual, connection.connect(virtual.port, baud=virtual.baud, timeout=timeout) as board:
+def verified(figures, what, virtual, program, inputs, samples="images"):
+    """Hold a virtual board to the reference on ``inputs``, which are ``samples``, and note what came of it."""
+    with virtual, connection.connect(virtual.port, baud=virtual.baud, timeout=5) as board:
         if not board.loaded:
             host.load(board, program)
         started = time.perf_counter()

@@ -59,7 +59,7 @@ def main():
         if target.find(board).family == "ice40":
             try:
                 verified(figures, f"{name}, bitstream of {board}", bitstream.virtual_board(program, folder), program,
-                         inputs[:ON_BITSTREAM], "recordings", timeout=600)
+                         inputs[:ON_BITSTREAM], "recordings")
             except SpikeloomError as error:
                 print(f"{what}: {error}", flush=True)
     figures.write()

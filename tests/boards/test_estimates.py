@@ -52,8 +52,9 @@ def test_what_does_not_fit_is_refused_before_synthesis():
         last = Dense(**neurons("last", 20), weights=rng.integers(-1, 2, (20, second.n_out)), leak=ShiftLeak(3))
         return Network(InputFormat(first.n_in, 1, first.input_shape), (first, second, last), 8, votes=2)
 
-    rows = compile.compile(network(32), "icebreaker").notes["layers"]
-    assert sum(row["blocks"] for row in rows) + compile.FIXED_BLOCKS <= 30
+    for channels in (32, 48):
+        rows = compile.compile(network(channels), "icebreaker").notes["layers"]
+        assert sum(row["blocks"] for row in rows) + compile.FIXED_BLOCKS <= 30, channels
     with pytest.raises(SpikeloomError) as refused:
-        compile.compile(network(48), "icebreaker")
+        compile.compile(network(96), "icebreaker")
     assert int(re.search(r"and (\d+) block RAMs of 30 ", str(refused.value))[1]) > 30

@@ -95,7 +95,7 @@ class Array(wiring.Component):
         m = Module()
         m.submodules.readout = self.readout
         for engine in self.engines:
-            m.submodules["_".join(["layer", *(member.layer.name for member in engine.core.members)])] = engine
+            m.submodules[f"layer_{engine.core.members[0].layer.name}"] = engine
         self._connect(m)
         last, number = self.places[-1]
         connect(m, last.update, self.readout.update)

@@ -52,10 +52,11 @@ def convert(component, name, *, header=()):
 def describe(program):
     """What a program is, in lines for the head of a file generated from it."""
     lines = [f"Spikeloom program {program.digest}", f"for {program.target}:"]
-    for core in program.cores:
-        layer = core.layer
+    for core, (number, place) in zip(program.cores, program.places, strict=True):
+        layer, first = core.layer, program.engines[number].members[0].layer
         lines.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit "
                      f"{layer.weight_format.kind} weights, {layer.v_width}-bit membranes, "
                      f"{core.lanes} lanes, {core.units} update units"
-                     + (", weights to be loaded" if core.memory == "single_port" else ""))
+                     + (", weights to be loaded" if core.memory == "single_port" else "")
+                     + (f", on the core of {first.name}" if place else ""))
     return lines

@@ -77,12 +77,13 @@ def measure(network, inputs, spikes):
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     steps = inputs.shape[0] * inputs.shape[1]
     layers = []
-    for layer, (source, *_) in zip(network.layers, network.sources, strict=True):
+    for layer, (source, *others) in zip(network.layers, network.sources, strict=True):
         events = _set_bits(fired[source]).sum(-1).reshape(steps)
         rows = [None] * steps
         if isinstance(layer, Conv2d):
             own = fired[layer.name] if can_rest(layer) and layer is not network.layers[-1] else None
-            rows = row_activity(layer, fired[source], own).reshape(len(PACES), steps, -1).swapaxes(0, 1)
+            beside = fired[others[0]] if others else None
+            rows = row_activity(layer, fired[source], own, beside).reshape(len(PACES), steps, -1).swapaxes(0, 1)
         layers.append([Activity(float(each), row) for each, row in zip(events, rows, strict=True)])
     return [list(step) for step in zip(*layers, strict=True)]
 
@@ -94,10 +95,10 @@ def mean(steps):
             for layer in zip(*steps, strict=True)]
 
 
-def row_activity(layer, z, own=None):
+def row_activity(layer, z, own=None, beside=None):
     """Cycles (len(PACES), samples, time steps, rows) of a pass over each row of a convolution, for its inputs ``z``
-    (samples, time steps, n_in). Where its ``own`` spikes (samples, time steps, n_out) are given, rows at rest are
-    skipped."""
+    (samples, time steps, n_in), and those of its shortcut, ``beside``. Where its ``own`` spikes (samples, time steps,
+    n_out) are given, rows at rest are skipped."""
     made = geometry(layer)
     samples, steps, _ = z.shape
     if layer.pool and layer.pool.kind == "sum":
@@ -118,6 +119,16 @@ def row_activity(layer, z, own=None):
     ends = (np.arange(columns) + made.padding[1]) % made.stride[1] == made.stride[1] - 1
     first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
     cycles = np.add.reduceat(cycles, first, axis=3)
+    if beside is not None:  # each event of a shortcut is one more of its position
+        shortcut = layer.shortcut
+        summed = shortcut.pool if shortcut.pool and shortcut.pool.kind == "sum" else None
+        high, wide = (summed.rows, summed.columns) if summed else (1, 1)
+        z = beside if summed else reference.pool(shortcut, beside)
+        z = _set_bits(z.reshape(samples, steps, *(shortcut.input_shape if summed else shortcut.pooled_shape))).sum(-1)
+        each = sum(z[:, :, row:][:, :, ::high * shortcut.stride][:, :, :layer.shape[0], column:][
+            ..., ::wide * shortcut.stride][..., :layer.shape[1]] for row in range(high) for column in range(wide))
+        count = min(cycles.shape[3], layer.shape[1])
+        cycles[..., :count] += (each / shortcut.groups)[..., :count]
     passes = np.stack([np.maximum(cycles, pace).sum(3) for pace in PACES])
     if own is not None:
         fired = own.reshape(samples, steps, layer.shape[0], -1).any(3)

@@ -248,7 +248,7 @@ class Findings:
         elif self.program:
             target = find(self.program.target)
             luts = sum(row["luts"] for row in self.program.notes.get("layers", ()))
-            blocks = sum(estimate_blocks(core, target) for core in self.program.cores)
+            blocks = sum(estimate_blocks(engine, target) for engine in self.program.engines)
             rows += [("LUTs", f"about {luts:,} of {target.luts:,} (predicted)")] if luts else []
             rows += [("block RAMs", f"{blocks} of {target.blocks} (predicted)")]
         rows.append(("weights", f"{-(-self.network.weight_bits // 8):,} bytes"))
@@ -570,12 +570,13 @@ def _resources(findings):
     notes = {row["layer"]: row for row in program.notes.get("layers", ())}
     logic = build.layers if build else {name: row["luts"] for name, row in notes.items()}
     rows = []
-    for core in program.cores:
-        name = core.layer.name
+    for core, (number, place) in zip(program.cores, program.places, strict=True):
+        name, engine = core.layer.name, program.engines[number]
         memories = ", ".join(f"{what} {entries:,} × {bits}".replace(" ", "\u00a0")
-                             for what, (entries, bits) in core.memories.items())
+                             for what, (entries, bits) in engine.memories.items())
+        once = (logic.get(name, ""), estimate_blocks(engine, target), memories)
         rows.append((name, core.layer.n_out, core.lanes, core.units, core.groups, notes.get(name, {}).get("cycles", ""),
-                     logic.get(name, ""), estimate_blocks(core, target), memories))
+                     *(once if not place else ("", "", f"with {engine.members[0].layer.name}, whose core it shares"))))
     if build:
         rows.append(("link and rest", *[""] * 5, logic.get("", ""), "", ""))
     head = ("layer", "neurons", "lanes", "units", "groups", "cycles per step",

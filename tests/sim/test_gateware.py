@@ -257,7 +257,7 @@ def small_maps(convolutions, channels=6, threshold=4):
     return net, x.reshape(3, 6, -1).astype(int)
 
 
-def test_layers_share_a_core_where_the_target_has_no_room_for_each():
+def test_layers_share_a_core_where_the_target_has_no_room_for_each(tmp_path):
     net, x = small_maps(3)
     steps = cost.measure(net, x, reference.run(net, x).spikes)
     noted = dataclasses.replace(net, notes={"events": [each.events for each in cost.mean(steps)],
@@ -269,6 +269,7 @@ def test_layers_share_a_core_where_the_target_has_no_room_for_each():
     seen, cycles = pysim.run(program, x)
     assert trace.first_difference(net, reference.run(net, x), seen) is None
     assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+    assert backend.verify(program, x, cosim.preferred(), folder=tmp_path).difference is None
 
 
 def test_rows_at_rest_take_next_to_no_time():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
-from spikeloom import reference
+from spikeloom import cost, reference
 from spikeloom.map_core import MapCore
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
 from spikeloom.program import Placement, Program
@@ -396,6 +396,14 @@ def test_shortcuts_do_not_hold_up_the_rest(depth):
     plain = dataclasses.replace(net, layers=tuple(
         dataclasses.replace(layer, shortcut=None) if isinstance(layer, Conv2d) else layer for layer in net.layers))
     assert run_residual(net) < 1.15 * run_residual(plain)
+
+
+def test_predicted_cycles_count_the_events_of_shortcuts():
+    net = residual(2, strides=(1, 2), side=10)
+    program = program_of(net, [(4, 2)] * (len(net.layers) - 1))
+    x = (np.random.default_rng(0).random((3, 3, net.input.size)) < 0.4).astype(int)
+    _, cycles = pysim.run(program, x)
+    assert cost.predict(program, cost.measure(net, x, reference.run(net, x).spikes)) == pytest.approx(cycles, rel=0.05)
 
 
 def test_verilator_loads_shortcuts(tmp_path):

@@ -43,7 +43,7 @@ lint: $(READY)  ## style and likely mistakes
 
 bench: $(READY)  ## a benchmark: make bench NAME=core [DATA_DIR=folder]
 	@test -f benchmarks/$(NAME).py || { echo "make bench NAME=x, where x is one of: $(patsubst benchmarks/%.py,%,$(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)))"; exit 2; }
-	@case "$(NAME)" in speed|speed-cnn) $(PIP) -q '.[peers]';; esac
+	@case "$(NAME)" in speed|speed-cnn) $(PIP) -q -e '.[peers]';; esac
 	$(BIN)/python benchmarks/$(NAME).py $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 figures: $(READY)  ## every stored figure

@@ -25,6 +25,7 @@ from spikeloom.hw.neuron import NeuronUpdate
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.synapse import Synapses
+from spikeloom.map_core import MapCore
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
 from spikeloom.words import WordFormat
 
@@ -133,6 +134,31 @@ def scan_stage(chunks, chunk_width, index_width, block=ScanStage):
                  lambda: Stocked(Queue(
                      block(chunks, chunk_width, index_width), lambda payload: Mux(payload.end, 1, _ones(busy(payload))),
                      item, capacity=chunks, within=chunks, most=chunks)))
+
+
+def marking_scan_stage(chunks, chunk_width, index_width, block=ScanStage):
+    """A stage behind the rows under a kernel, whose ends have spikes of their own."""
+    def busy(payload):
+        return Cat(payload.bits.word_select(n, chunk_width).any() for n in range(chunks))
+
+    def count(payload):
+        return Mux(busy(payload).any(), _ones(busy(payload)), payload.end)
+
+    def item(payload, nth, seen):
+        position, some = _nth_one(busy(payload), nth), busy(payload).any()
+        index = Cat(position[: (chunks - 1).bit_length()], payload.index)
+        return [
+            (Cat(seen.last, seen.final), Cat(payload.last, payload.final)),
+            (seen.end, payload.end & (nth + 1 == count(payload))),
+            (Mux(some, seen.index, seen.index[-index_width:]), Mux(some, index, payload.index)),
+            (seen.bits, Mux(some, payload.bits.word_select(position, chunk_width), 0)),
+        ]
+
+    return Proof(f"ScanStage({chunks}, {chunk_width}, {index_width}, marks=True)",
+                 "every chunk that is not zero comes out once, in order, with its place; an end stays with the last of "
+                 "them, or passes alone; what is neither is dropped",
+                 lambda: Queue(block(chunks, chunk_width, index_width, marks=True), count, item, capacity=chunks,
+                               within=chunks, most=chunks))
 
 
 class Stocked(Elaboratable):
@@ -347,11 +373,16 @@ def sharing(core, depth, *, pace=None):
 def proofs(program):
     """A `Proof` for each control block of ``program``'s array, none twice.
 
-    Registers between streams and the stages of scanners have the program's own parameters. Event lists and the sharing
-    of update units are looked at in small sizes, which the solvers manage.
+    Registers between streams and the stages of scanners of lists have the program's own parameters. The stages of
+    scanners behind rows of maps, event lists and the sharing of update units are looked at in small sizes, which the
+    solvers manage.
     """
     found = {}
     for core in program.cores:
+        if isinstance(core, MapCore):
+            for proof in (marking_scan_stage(4, 1, 3), marking_scan_stage(3, 2, 2)):
+                found[proof.name] = proof
+            continue
         words = core.i_words
         width, index_width = words.width, words.index_width
         while width > 1:

@@ -98,6 +98,19 @@ def test_scan_stage():
     assert holds(properties.scan_stage(3, 1, 2, Restless)) is False
 
 
+def test_scan_stage_behind_rows():
+    class Late(ScanStage):
+        """Takes the next entry while the last spike of this one still waits."""
+
+        def elaborate(self, platform):
+            m = super().elaborate(platform)
+            m.d.comb += self.i.ready.eq(1)
+            return m
+
+    assert holds(properties.marking_scan_stage(3, 1, 2))
+    assert holds(properties.marking_scan_stage(3, 1, 2, Late)) is False
+
+
 def test_event_list():
     words = WordFormat(4, 2)
     assert holds(properties.event_list(words, 2, depth=14))

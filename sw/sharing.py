@@ -13,6 +13,10 @@ from .network import ShiftLeak, TableLeak
 
 __all__ = ["SharedCore", "kind"]
 
+#: Of the attributes of a `MapCore`, those that all members have in common, and those of which the largest counts.
+COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips")
+LARGEST = ("pace", "current_width", "potential_width", "above_width")
+
 
 def kind(core):
     """What cores must have in common for their layers to share one, by name; None for one that cannot share."""
@@ -57,30 +61,15 @@ class SharedCore:
                 raise SpikeloomError(f"{name} cannot share a core in a reloadable program")
             for what, value in found.items():
                 if value != wanted[what]:
-                    raise SpikeloomError(f"{name} cannot share a core with {first.layer.name}: its {what} differ")
+                    raise SpikeloomError(f"{name} cannot share a core with {first.layer.name}: they differ in {what}")
         self.members = tuple(cores)
 
     def __getattr__(self, name):
-        # What all members have in common.
-        if name in ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips"):
+        if name in COMMON:
             return getattr(self.members[0], name)
-        raise AttributeError(name)
-
-    @cached_property
-    def pace(self):
-        return max(core.pace for core in self.members)
-
-    @cached_property
-    def current_width(self):
-        return max(core.current_width for core in self.members)
-
-    @cached_property
-    def potential_width(self):
-        return max(core.potential_width for core in self.members)
-
-    @cached_property
-    def above_width(self):
-        return max(core.above_width for core in self.members)
+        if name in LARGEST:
+            return max(getattr(core, name) for core in self.members)
+        raise AttributeError(f"{type(self).__name__} has no {name}")
 
     @property
     def update_count(self):

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spikeloom import files
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Attention, Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
+from spikeloom.network import (
+    Attention,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    ShiftLeak,
+    WeightFormat,
+)
 from spikeloom.program import KIND, VERSION, Placement, Program
 from spikeloom.words import WordFormat
 
@@ -217,4 +226,67 @@ def test_files_of_version_1_are_read(program, tmp_path):
         Program.load(path)
     files.save(path, KIND, VERSION, header, arrays)
     with pytest.raises(SpikeloomError, match="a field is missing or of the wrong type"):
+        Program.load(path)
+
+
+# Layers that share a core ---------------------------------------------------------------------------
+
+
+def maps(**second):
+    """Two convolutions and a dense layer."""
+    rng, ternary = np.random.default_rng(0), WeightFormat("ternary", 2)
+
+    def conv(name, fields):
+        return Conv2d(**{"name": name, "input_shape": (6, 5, 4), "weights": rng.integers(-1, 2, (4, 4, 3, 3)),
+                         "weight_format": ternary, "threshold": np.full(4, 2), "bias": np.ones(4, int), "v_width": 5,
+                         "padding": 1} | fields)
+
+    layers = conv("first", {}), conv("second", second)
+    last = Dense("last", rng.integers(-1, 2, (3, 120)), ternary, np.full(3, 2), np.zeros(3, int), 5,
+                 input_shape=layers[1].shape)
+    return Network(InputFormat(120, 1, (6, 5, 4)), (*layers, last), 4)
+
+
+SHARING = [Placement(12, 2, core=0), Placement(12, 2, core=0), Placement(3, 1)]
+
+
+def test_a_shared_core_has_what_each_of_its_layers_needs(tmp_path):
+    net = maps(threshold=np.full(4, 5))
+    program = Program(net, "hx8k", SHARING)
+    shared, _ = program.engines
+    assert program.places == ((0, 0), (0, 1), (1, 0))
+    first, second = shared.members
+    assert shared.images["weights"].data == b"".join(core.images["weights"].data for core in (first, second))
+    assert shared.images["parameters"].rows == first.channel_updates + second.channel_updates
+    assert shared.update_count == first.update_count + second.update_count
+    assert shared.potential_width == max(first.potential_width, second.potential_width)
+    apart = Program(net, "hx8k", [dataclasses.replace(placement, core=None) for placement in SHARING])
+    assert len(apart.engines) == 3 and apart.digest != program.digest
+    program.save(tmp_path / "program.npz")
+    loaded = Program.load(tmp_path / "program.npz")
+    assert (loaded.placements, loaded.digest) == (program.placements, program.digest)
+
+
+@pytest.mark.parametrize("net, placements, options, message", [
+    (maps(v_width=6), SHARING, {},
+     "Layer second cannot share a core with first: they differ in bits of a membrane potential"),
+    (maps(leak=ShiftLeak(2)), SHARING, {}, "Layer second cannot share a core with first: they differ in leak"),
+    (maps(), [SHARING[0], Placement(6, 2, core=0), SHARING[2]], {},
+     "Layer second cannot share a core with first: they differ in channels at once"),
+    (maps(), [SHARING[0], Placement(12, 2), Placement(3, 1, core=0)], {},
+     "Layer last cannot share a core: only convolutions can, without a shortcut, that are not read out"),
+    (maps(), SHARING, {"reloadable": True}, "Layer first cannot share a core in a reloadable program"),
+])
+def test_who_cannot_share_a_core(net, placements, options, message):
+    with pytest.raises(SpikeloomError, match=f"^{message}$"):
+        Program(net, "hx8k", placements, **options)
+
+
+def test_files_without_cores_know_none(tmp_path):
+    path = tmp_path / "program.npz"
+    Program(maps(), "hx8k", SHARING).save(path)
+    header, arrays = files.load(path)
+    header = {key: value for key, value in header.items() if key not in ("kind", "version")}
+    files.save(path, KIND, 2, header, arrays)
+    with pytest.raises(SpikeloomError, match="unexpected field 'core'"):
         Program.load(path)

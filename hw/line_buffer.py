@@ -160,7 +160,8 @@ class LineBuffer(wiring.Component):
         ]
         # Decisions on rows may take a cycle where a row takes several.
         alone = len(self.windows) == 1
-        slow = alone and columns * core.groups >= 4 and columns > core.tail
+        # Nor may positions be left behind when the next row turns out to be skipped.
+        slow = alone and not (core.skips and core.pause) and columns * core.groups >= 4 and columns > core.tail
         can_follow = level >= looked_up(m, row, [
             now + then for now, then in zip(dropped, [*awaited[1:], awaited[0]], strict=True)])
         newest = _modulo(head + (shown - 1), banks)

@@ -150,10 +150,9 @@ class MapCore(wiring.Component):
         last_row = Cat(step == member.layer.shape[0] - 1 for step, member in zip(steps, members, strict=True))
         last = ends_row & _of(last_row, layer)
         # Of a row's last pass positions may be left when the next time step has begun.
-        ends_passes = entry.end & tags.ends & tags.ends_groups
         kept_final = Signal(reset_less=True)
-        final = Mux(ends_passes, entry.final, kept_final)
-        with m.If(passes & ends_passes):
+        final = Mux(mine[-1] | skips, entry.final, kept_final)
+        with m.If(passes & entry.end & tags.ends & tags.ends_groups):
             m.d.sync += kept_final.eq(entry.final)
         wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
         permitted, takes, blocked = Signal(init=1), Signal(), Signal()

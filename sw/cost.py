@@ -81,7 +81,7 @@ def measure(network, inputs, spikes):
         events = _set_bits(fired[source]).sum(-1).reshape(steps)
         rows = [None] * steps
         if isinstance(layer, Conv2d):
-            own = fired[layer.name] if can_rest(layer) and layer is not network.layers[-1] else None
+            own = fired[layer.name] if can_rest(layer) else None
             beside = fired[others[0]] if others else None
             rows = row_activity(layer, fired[source], own, beside).reshape(len(PACES), steps, -1).swapaxes(0, 1)
         layers.append([Activity(float(each), row) for each, row in zip(events, rows, strict=True)])

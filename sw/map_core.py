@@ -28,8 +28,6 @@ class MapCore(Window, Core):
     shortcut_words: WordFormat | None = None
     #: For each branch, rows of its source that can wait in a queue before they are kept.
     waiting: tuple[int, ...] = (0, 0)
-    #: Whether the read-out takes its neurons, all of them at each time step.
-    read_out: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -60,7 +58,7 @@ class MapCore(Window, Core):
     def skips(self):
         """Whether a row of the map is left alone at time steps at which no event is under its kernel and none of its
         neurons fired at the time step before."""
-        return can_rest(self.layer) and not self.read_out
+        return can_rest(self.layer)
 
     @property
     def pace(self):

@@ -286,8 +286,7 @@ def core_of(network, number, placement, target, reloadable, words):
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
     how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable
     if isinstance(layer, Conv2d):
-        return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name],
-                       number == len(network.layers) - 1)
+        return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name])
     if layer.pool and layer.pool.kind == "max":
         pooled = layer.pooled_shape
         return Core(layer, WordFormat(math.prod(pooled), own.width, own.graded, pooled), *how)

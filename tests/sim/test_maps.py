@@ -212,6 +212,8 @@ CORNERS = {
     "sum of all": (stacked((4, 3, 2), (5, 3, {"padding": 1}), pool=Pool("sum", 4, 3)), [(2, 1)]),
     "values of several bits": (stacked((4, 5, 3), (4, 3, {"padding": 1, "form": WeightFormat("int", 4)}), width=3),
                                [(2, 2)]),
+    "a pass that ends no position of its own": (stacked((1, 4, 2), (2, 7, {
+        "stride": 2, "padding": 4, "pool": Pool("sum", 1, 2), "leak": NoLeak()}), time_steps=6), [(2, 2)]),
     "no leak, bias below the threshold": (stacked((4, 4, 2), (3, 3, {"leak": NoLeak(), "bias": 1, "v_width": 3})),
                                           [(3, 1)]),
     "always firing": (stacked((3, 4, 1), (2, 3, {"padding": 2, "bias": 2, "threshold": 1}), (2, 3, {"padding": 1})),

@@ -72,7 +72,7 @@ def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
 STALLS = st.sampled_from([0.0, 0.3, 0.7])
 
 
-@hypothesis.settings(LENIENT, max_examples=15 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_amaranth_equals_reference(data):
@@ -83,7 +83,7 @@ def test_amaranth_equals_reference(data):
     assert differences(program, x, seen) is None
 
 
-@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+@hypothesis.settings(LENIENT, max_examples=6 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_rows_at_rest_are_skipped(data):
@@ -152,7 +152,7 @@ def sharing_programs(draw):
         *(Placement(group * sets, units, core=core) for core in draw(st.permutations(cores))), Placement(2, 1)])
 
 
-@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+@hypothesis.settings(LENIENT, max_examples=6 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_layers_that_share_a_core(data):
@@ -340,7 +340,7 @@ def ways(draw, source, shape, wanted, rng):
                     groups=groups, pool=pool)
 
 
-@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+@hypothesis.settings(LENIENT, max_examples=6 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_shortcuts(data):

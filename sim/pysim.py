@@ -73,8 +73,13 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
     simulation, pauses = stream.simulator(array), random.Random(seed)
     patience = trace.patience(program, steps) + max(sum(len(image.data) for image in each) for each in images)
     simulation.add_testbench(drive, background=True)
-    simulation.add_testbench(stream.receive(array.o, take, stall=stall, pauses=pauses,
-                                            patience=patience, beside=[array.cycles]))
+    receive = stream.receive(array.o, take, stall=stall, pauses=pauses, patience=patience, beside=[array.cycles])
+
+    async def finish(ctx):
+        await receive(ctx)
+        await ctx.tick().repeat(cores[-1].lanes)  # neurons that only fill up the last group may come behind the scores
+
+    simulation.add_testbench(finish)
     for number in range(len(cores)):
         simulation.add_process(watch(number))
     simulation.run()

@@ -118,7 +118,7 @@ def model(figures, name):
         except SpikeloomError as error:
             print(f"{name}: {error}", flush=True)
             continue
-        device = {"icebreaker": "up5k", "hx8k": "hx8k", "ulx3s-25f": "ecp5-25f", "tang_nano_9k": "gw1nr-9"}.get(board)
+        device = {"icebreaker": "up5k", "hx8k": "hx8k", "ulx3s-25f": "ecp5-25f"}.get(board)
         made = device and implement(Array(program, counter_width=0), device, seeds=(1,))  # counters take many pins
         figures.add(f"{name}: smallest board", program.notes["cycles_per_sample"], f"cycles per sample on {board}")
         if made:

@@ -193,7 +193,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=list(WEIGHTS))
-    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=["up5k", "hx8k", "ecp5-25f"])
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=list(DEVICES))
     parser.add_argument("--finished", action="store_true", help="report what earlier runs finished; begin nothing")
     options = parser.parse_args()
     figures = Figures("peers")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikeloom import tools
-from spikeloom.boards import board, flow
+from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.verilog import convert
 
@@ -18,10 +18,9 @@ DEVICES = {
     "up5k": flow.Device("ice40", "iCE40UP5K SG48", ("--up5k", "--package", "sg48")),
     "hx8k": flow.Device("ice40", "iCE40HX8K CT256", ("--hx8k", "--package", "ct256")),
     "ecp5-25f": flow.Device("ecp5", "LFE5U-25F-6 CABGA381", ("--25k", "--package", "CABGA381", "--speed", "6")),
-    "gw1nr-9": board.find("tang_nano_9k").device,
 }
 #: MHz for place and route to aim at: out of reach, so that it does its best.
-AIMS = {"up5k": 60, "hx8k": 170, "ecp5-25f": 160, "gw1nr-9": 120}
+AIMS = {"up5k": 60, "hx8k": 170, "ecp5-25f": 160}
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def implement(component, device_name, seeds=SEEDS, *, begin=True):
 
     def synthesize():
         (folder / "top.v").write_text(text)
-        netlist = flow.synthesize(folder / "top.v", device.family, folder / "netlist.json", progress=print,
-                                  options=device.synth_options)
+        netlist = flow.synthesize(folder / "top.v", device.family, folder / "netlist.json", progress=print)
         return {"luts": netlist.luts, "ffs": netlist.ffs}
 
     def place(seed):

@@ -120,15 +120,11 @@ def row_activity(layer, z, own=None, beside=None):
     first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
     cycles = np.add.reduceat(cycles, first, axis=3)
     if beside is not None:  # each event of a shortcut is one more of its position
-        shortcut = layer.shortcut
-        summed = shortcut.pool if shortcut.pool and shortcut.pool.kind == "sum" else None
-        high, wide = (summed.rows, summed.columns) if summed else (1, 1)
-        z = beside if summed else reference.pool(shortcut, beside)
-        z = _set_bits(z.reshape(samples, steps, *(shortcut.input_shape if summed else shortcut.pooled_shape))).sum(-1)
-        each = sum(z[:, :, row:][:, :, ::high * shortcut.stride][:, :, :layer.shape[0], column:][
-            ..., ::wide * shortcut.stride][..., :layer.shape[1]] for row in range(high) for column in range(wide))
+        channels = layer.shortcut.pooled_shape[2]
+        ones = dataclasses.replace(layer.shortcut, weights=np.ones((1, channels, 1, 1), int), groups=1)
+        each = reference.convolve(ones, reference.pool(ones, _set_bits(beside)))[..., 0] / layer.shortcut.groups
         count = min(cycles.shape[3], layer.shape[1])
-        cycles[..., :count] += (each / shortcut.groups)[..., :count]
+        cycles[..., :count] += each[..., :count]
     passes = np.stack([np.maximum(cycles, pace).sum(3) for pace in PACES])
     if own is not None:
         fired = own.reshape(samples, steps, layer.shape[0], -1).any(3)

@@ -234,7 +234,8 @@ def test_predicted_cycles_of_convolutions_are_within_five_percent(density, targe
     assert trace.first_difference(net, reference.run(net, x), seen) is None
     assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
     # A mean knows how often rows are skipped, not that they are so together.
-    assert cost.predict(program, [cost.known(noted)] * len(steps)) == pytest.approx(cycles, rel=0.25)
+    often = 0.1 if density > 0.1 else 0.25
+    assert cost.predict(program, [cost.known(noted)] * len(steps)) == pytest.approx(cycles, rel=often)
 
 
 def small_maps(convolutions, channels=6, threshold=4):

@@ -103,6 +103,8 @@ class Core:
         where the weights are, one of `MEMORIES`
     reloadable : bool
         weights, parameters and leak table can be replaced, so widths come from formats and not from values
+    sparse : bool
+        words of weights that are all zero are neither stored nor visited
     """
 
     layer: Dense
@@ -112,6 +114,7 @@ class Core:
     memory_registers: int = 0
     memory: str = "block"
     reloadable: bool = False
+    sparse: bool = False
 
     #: Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
     #: neuron must keep apart.
@@ -131,6 +134,11 @@ class Core:
         if self.memory == "single_port" and not self.reloadable:
             raise SpikeloomError(f"Layer {self.layer.name}: weights in single-port memory have to be loaded, so the "
                                  "program must be reloadable")
+        if not isinstance(self.sparse, bool):
+            raise SpikeloomError(f"Layer {self.layer.name}: sparse must be true or false, not {self.sparse!r}")
+        if self.sparse and self.reloadable:
+            raise SpikeloomError(f"Layer {self.layer.name}: which words of weights are left out is part of the "
+                                 "gateware, so a sparse layer cannot be in a reloadable program")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
         if self.layer.attention:

@@ -27,13 +27,15 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Placement:
-    """What the compiler chose for one layer: ``lanes``, update ``units``, which ``memory`` its weights are in, and the
-    number of the ``core`` that it shares with all layers that have the same, if it shares one."""
+    """What the compiler chose for one layer: ``lanes``, update ``units``, which ``memory`` its weights are in, the
+    number of the ``core`` that it shares with all layers that have the same, if it shares one, and whether it is
+    ``sparse``: words of weights that are all zero are neither stored nor visited."""
 
     lanes: int
     units: int
     memory: str = "block"
     core: int | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +189,8 @@ class Program:
                                [[p.lanes, p.units, p.memory] for p in self.placements], "reloadable"])
         else:
             text = json.dumps([self.network.digest, self.target, [
-                [p.lanes, p.units] + ([p.core] if p.core is not None else []) for p in self.placements]])
+                [p.lanes, p.units] + ([p.core] if p.core is not None else []) + (["sparse"] if p.sparse else [])
+                for p in self.placements]])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -201,7 +204,8 @@ class Program:
     def save(self, path):
         """Write a program file (``docs/format.md``): the network, the placements and the memory images."""
         header, arrays = self.network.content()
-        placements = [{name: value for name, value in dataclasses.asdict(placement).items() if value is not None}
+        placements = [{name: value for name, value in dataclasses.asdict(placement).items()
+                       if value is not None and value is not False}
                       for placement in self.placements]
         for number, core in enumerate(self.cores):
             arrays |= _memories(number, core)
@@ -218,7 +222,7 @@ class Program:
             # Version 1 knew neither other memories nor reloadable programs.
             later = {"reloadable": header["reloadable"]} if header["version"] > 1 else {}
             placements = [Placement(**entry) for entry in header["placements"]]
-            unknown = {1: {"memory", "core"}, 2: {"core"}}.get(header["version"], set())
+            unknown = {1: {"memory", "core", "sparse"}, 2: {"core", "sparse"}}.get(header["version"], set())
             for name in sorted(unknown & set().union(*header["placements"])):
                 raise TypeError(f"unexpected field {name!r}")
             program = cls(network, header["target"], placements, header.get("notes", {}), **later)
@@ -284,7 +288,7 @@ def core_of(network, number, placement, target, reloadable, words):
     before it send, by name."""
     layer, sources = network.layers[number], network.sources[number]
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
-    how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable
+    how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable, placement.sparse
     if isinstance(layer, Conv2d):
         return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name])
     if layer.pool and layer.pool.kind == "max":

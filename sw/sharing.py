@@ -21,7 +21,7 @@ LARGEST = ("pace", "current_width", "potential_width", "above_width")
 def kind(core):
     """What cores must have in common for their layers to share one, by name; None for one that cannot share."""
     layer = core.layer
-    if not isinstance(core, MapCore) or layer.shortcut:
+    if not isinstance(core, MapCore) or layer.shortcut or core.sparse:
         return None
     leak = layer.leak
     return {
@@ -55,7 +55,8 @@ class SharedCore:
         for core in cores:
             name, found = f"Layer {core.layer.name}", kind(core)
             if found is None:
-                raise SpikeloomError(f"{name} cannot share a core: only convolutions without a shortcut can")
+                raise SpikeloomError(f"{name} cannot share a core: only convolutions without a shortcut can, "
+                                     "and none that is sparse")
             if core.reloadable:
                 raise SpikeloomError(f"{name} cannot share a core in a reloadable program")
             for what, value in found.items():

@@ -1,13 +1,13 @@
 """[conv] Convolutions in gateware: how busy lanes are, and how cycles follow activity; what the packaged models take.
 
-    make bench NAME=conv [DATA_DIR=…]
+    make bench NAME=conv
 
 Each layer below is followed by a read-out whose inputs never fire, so that the array's rate is the layer's own. Random
 spikes of each density go through the generated Verilog, and the cycles of a time step are those between the scores of
 two samples. A useful operation is an addition of a weight to a neuron of the map: those that a kernel has beyond the
 border are not. Layers have biases, so that every position is updated at every time step; the last has none, so that
-rows at rest are skipped. With a data directory the packaged models that have been trained (runs/NAME) are compiled for
-the smallest board that holds them, and routed.
+rows at rest are skipped. The packaged models that have been trained and quantized (runs/NAME) are built, link
+included, for the smallest board that holds them.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import numpy as np
 matplotlib.use("Agg")
 from common import Figures
 from matplotlib import pyplot
-from silicon import implement
 from spikeloom import compile, reference
+from spikeloom.boards import build
 from spikeloom.errors import SpikeloomError
-from spikeloom.hw.array import Array
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, WeightFormat
 from spikeloom.program import Placement, Program
 from spikeloom.sim import cosim
+
+from boards import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PICTURE = Path(__file__).parent / "results" / "conv.png"
@@ -118,13 +119,13 @@ def model(figures, name):
         except SpikeloomError as error:
             print(f"{name}: {error}", flush=True)
             continue
-        device = {"icebreaker": "up5k", "hx8k": "hx8k", "ulx3s-25f": "ecp5-25f"}.get(board)
-        made = device and implement(Array(program, counter_width=0), device, seeds=(1,))  # counters take many pins
+        report = build(program, board, FOLDER / f"{board}-{name}", progress=print)
         figures.add(f"{name}: smallest board", program.notes["cycles_per_sample"], f"cycles per sample on {board}")
-        if made:
-            figures.add(f"{name}: array on {board}: LUTs", made.luts, f"LUT4, {made.logic} logic cells")
-            figures.add(f"{name}: array on {board}: block RAMs", made.blocks, "blocks")
-            figures.add(f"{name}: array on {board}: clock", made.clock, "MHz")
+        figures.add(f"{name} on {board}: LUTs", report.luts,
+                    f"{report.logic_used} of {report.logic_available} logic cells")
+        figures.add(f"{name} on {board}: block RAMs", report.blocks_used, f"of {report.blocks_available}")
+        figures.add(f"{name} on {board}: clock", report.target_clock,
+                    f"MHz, {report.clock_source}, routed for {report.clock:g}")
         return
 
 

@@ -326,15 +326,20 @@ class Core:
     def images(self):
         """The `Image` of each memory: ``weights``; ``shortcut``, its weights; ``parameters``, those that each neuron
         has of its own; ``shared``, those in registers; and ``leak``, as far as the core has them."""
+        columns = self.image_columns
+        return {name: Image.of(name, *columns[name]) for name in self.image_shapes}
+
+    @property
+    def image_columns(self):
+        """For each of the `images`, what `Image.of` makes it from."""
         layer = self.layer
-        columns = {
+        return {
             "weights": [(self.weights, layer.weight_format.width)],
             **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
             "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
         }
-        return {name: Image.of(name, *columns[name]) for name in self.image_shapes}
 
     @cached_property
     def image_shapes(self):

@@ -35,7 +35,17 @@ from .model import (
 )
 from .network import INPUT, LONGEST_KERNEL, READOUTS, GradedSpike, NoLeak, Pool, ShiftLeak, Silent, Spike, TableLeak
 from .neuron import Neuron
-from .quantizers import Binary, Integer, PowerOfTwo, Ternary
+from .quantizers import (
+    SAWB,
+    Binary,
+    Integer,
+    LearnedRange,
+    NormalizedBinary,
+    PowerOfTwo,
+    SumOfSigmoids,
+    Ternary,
+    ThresholdTernary,
+)
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 PACKAGED = Path(__file__).parent / "configs"
@@ -43,6 +53,11 @@ SCHEDULES = ("cosine", "constant")
 
 #: Of neurons without batch norm, at the start.
 THRESHOLD = 8.0
+
+#: Kinds of weights: those without a step, those with one for all, and any.
+Plain = Binary | Ternary | Integer | PowerOfTwo
+Common = Plain | LearnedRange | SAWB | ThresholdTernary | SumOfSigmoids
+Weights = Common | NormalizedBinary
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class Projection:
     stride: int = 1
     groups: int = 1
     pool: Pool | None = None
-    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+    weights: Plain = field(default_factory=Ternary)
     kind = "projection"
     factor = None
 
@@ -81,7 +96,7 @@ class Identity:
     source: str
     factor: float = 4.0
     pool: Pool | None = None
-    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Integer)
+    weights: Plain = field(default_factory=Integer)
     kind = "identity"
     stride = 1
 
@@ -97,7 +112,7 @@ class Attention:
 
     kernel: int = 4
     width: int = 4
-    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+    weights: Common = field(default_factory=Ternary)
 
     def __post_init__(self):
         for name, high in (("kernel", LONGEST_KERNEL), ("width", 8)):
@@ -120,7 +135,7 @@ class _Layer:
 
     v_width: int = 6
     threshold: float | None = None
-    weights: Binary | Ternary | Integer | PowerOfTwo = field(default_factory=Ternary)
+    weights: Weights = field(default_factory=Ternary)
     leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
     reset: str = "subtract"
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
@@ -282,6 +297,9 @@ class Config:
             each = f"{self.votes} votes for each of " if self.votes > 1 else ""
             raise SpikeloomError(f"size of the last layer must be {size}, {each}the classes of {dataset.name}, "
                                  f"not {last.size}")
+        if self.readout == "membrane" and isinstance(last.weights, NormalizedBinary):
+            raise SpikeloomError('readout "membrane" compares potentials of the last layer, which with weights of kind '
+                                 f"{last.weights.kind} have a unit of their own for each class")
         if isinstance(last.fire, Silent):
             if self.readout == "count":
                 raise SpikeloomError('readout "count" needs a last layer that fires, not fire = "silent"')

@@ -1,9 +1,9 @@
 """Spiking networks as PyTorch modules in integer units, and the bridge to and from the integer `Network`.
 
-A module holds latents (floats of integer size). With ``quantized`` its forward pass works on their integers
-and equals `spikeloom.reference`; without, it works on the latents themselves, the float baseline of the same
-network. Tensors are time-major: (time steps, batch, neurons), a map's neurons in the order that the reference says,
-which is PyTorch's ``channels_last`` without copying.
+A module holds latents (floats; of integer size, unless `spikeloom.quantizers` say otherwise). With ``quantized`` its
+forward pass works on their integers and equals `spikeloom.reference`; without, it works on the latents themselves, the
+float baseline of the same network. Tensors are time-major: (time steps, batch, neurons), a map's neurons in the order
+that the reference says, which is PyTorch's ``channels_last`` without copying.
 """
 
 from __future__ import annotations
@@ -132,6 +132,61 @@ def _each_position(channels, neurons):
     return channels.expand(neurons // len(channels), -1).reshape(-1)
 
 
+# Weights ----------------------------------------------------------------------------------------
+
+
+class _Weighted(nn.Module):
+    """What has weights. Each of its ``tensors`` is the name of a parameter with latents; NAME_quantizer makes integers
+    of it, and what NAME_mask (a buffer of its shape, 0 or 1; None keeps all) does not keep is zero then."""
+
+    tensors = ("weight",)
+
+    def _init_weights(self, quantizer, *shapes):
+        quantizer = quantizer if quantizer is not None else quantizers.Ternary()
+        for name, shape in zip(self.tensors, shapes, strict=True):
+            setattr(self, name, nn.Parameter(torch.empty(shape)))
+            setattr(self, f"{name}_quantizer", quantizer.make())
+            self.register_buffer(f"{name}_mask", None)
+
+    def of(self, name):
+        """The latents called ``name``, their quantizer, and their mask."""
+        return getattr(self, name), getattr(self, f"{name}_quantizer"), getattr(self, f"{name}_mask")
+
+    def draw(self, generator=None):
+        """Draw the weights uniformly from the middle half of their grid (all of a binary or ternary one)."""
+        for latent, quantizer, _ in map(self.of, self.tensors):
+            nn.init.uniform_(latent, -quantizer.span, quantizer.span, generator=generator)
+            quantizer.start(latent)
+
+    def used_weight(self, quantized, name="weight"):
+        """The weights that are worked with, differentiable in the latents."""
+        latent, quantizer, mask = self.of(name)
+        weight = quantizer(latent) if quantized else quantizer.floats(latent)
+        return weight if mask is None else weight * mask
+
+    def step(self, quantized, name="weight"):
+        """Latents that a weight of one stands for: a number, or a tensor of one or for each channel."""
+        latent, quantizer, _ = self.of(name)
+        return quantizer.step(latent) if quantized else 1.0
+
+    @torch.no_grad()
+    def limit(self):
+        """Clip the latents in place to what their integers can reach."""
+        for latent, quantizer, _ in map(self.of, self.tensors):
+            quantizer.limit(latent)
+
+
+@contextlib.contextmanager
+def _evaluating(module):
+    """``module`` in evaluation inside the block."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
 # Attention --------------------------------------------------------------------------------------
 
 
@@ -142,10 +197,10 @@ def sigmoid_table(width):
     return tuple(torch.sigmoid(x).mul_(2**width - 1).round_().int().tolist())
 
 
-class JointAttention(nn.Module):
+class JointAttention(_Weighted):
     """Gates that multiply a map: `spikeloom.network.Attention` with latents.
 
-    In floats a gate is the table's largest times σ(a·b / 2^shift · step), where ``step`` is how far apart the table's
+    In floats a gate is the table's largest times σ(a·b / 2^shift · pitch), where ``pitch`` is how far apart the table's
     entries are on the sigmoid's axis; ``quantized``, it is the table's entry, with the gradient of that.
 
     Parameters
@@ -159,49 +214,58 @@ class JointAttention(nn.Module):
     table : tuple of int
         as `sigmoid_table` makes it, by default for 4 bits
 
-    Members: ``time_weight``, ``channel_weight`` (parameters, latents in integer units) and their ``weight_quantizer``;
-    ``shift`` (parameter, a scalar).
+    Members: ``time_weight``, ``channel_weight`` (parameters, latents) and what `_Weighted` says; ``shift`` (parameter,
+    a scalar, for weights in latents: quantized, it takes in their steps). Raises `SpikeloomError` for weights with a
+    step for each channel, as all channels share the shift.
     """
+
+    tensors = ("time_weight", "channel_weight")
 
     def __init__(self, input_shape, time_steps, *, kernel=4, weights=None, table=None):
         super().__init__()
         self.positions, channels = math.prod(input_shape[:2]), input_shape[2]
-        self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
-        self.time_weight = nn.Parameter(torch.empty(time_steps, time_steps, kernel))
-        self.channel_weight = nn.Parameter(torch.empty(channels, channels, kernel))
+        if isinstance(weights, quantizers.NormalizedBinary):
+            raise SpikeloomError(f"Attention: weights of kind {weights.kind} have a step for each channel, where both "
+                                 "kernels can have only one")
+        self._init_weights(weights, (time_steps, time_steps, kernel), (channels, channels, kernel))
         self.shift = nn.Parameter(torch.empty(()))
         self.table = sigmoid_table(4) if table is None else table
         self.register_buffer("gates", torch.tensor(self.table, dtype=torch.float32), persistent=False)
         self.reset_parameters()
 
     @property
-    def step(self):
+    def pitch(self):
         """How far apart the table's entries are on the sigmoid's axis."""
         return 2 * SIGMOID_REACH / len(self.table)
 
     def reset_parameters(self, generator=None):
         """Draw the weights as those of synapses are, and begin with a shift that takes products to about 1 on the
         sigmoid's axis."""
-        span, squared = self.weight_quantizer.span, 1.0
-        for weight in (self.time_weight, self.channel_weight):
-            nn.init.uniform_(weight, -span, span, generator=generator)
-            squared *= weight[0].numel() * span**2 / 3
+        self.draw(generator)
+        squared = math.prod(latent[0].numel() * quantizer.span**2 / 3
+                            for latent, quantizer, _ in map(self.of, self.tensors))
         sums = (SUPPOSED_ACTIVITY * self.positions)**2 * math.sqrt(squared)
-        nn.init.constant_(self.shift, max(0.0, math.log2(sums * self.step)))
+        nn.init.constant_(self.shift, max(0.0, math.log2(sums * self.pitch)))
 
     @torch.no_grad()
     def limit(self):
         """Clip the latents in place to what their integers can reach."""
-        self.weight_quantizer.limit(self.time_weight)
-        self.weight_quantizer.limit(self.channel_weight)
-        self.shift.clamp_(0, LARGEST_SHIFT)
+        super().limit()
+        steps = self._steps(True)
+        self.shift.clamp_(steps, LARGEST_SHIFT + steps)
+
+    def _steps(self, quantized):
+        """The power of two that the product of both steps is."""
+        steps = math.prod(self.step(quantized, name) for name in self.tensors)
+        return torch.log2(steps) if torch.is_tensor(steps) else math.log2(steps)
 
     def used(self, quantized):
         """Both weights and the shift that gates are made with, differentiable in the latents."""
-        if not quantized:
-            return self.time_weight, self.channel_weight, self.shift
-        shift = quantizers.straight_through(self.shift, self.shift.detach().round().clamp(0, LARGEST_SHIFT))
-        return self.weight_quantizer(self.time_weight), self.weight_quantizer(self.channel_weight), shift
+        shift = self.shift
+        if quantized:
+            shift = shift - self._steps(True)
+            shift = quantizers.straight_through(shift, shift.detach().round().clamp(0, LARGEST_SHIFT))
+        return *(self.used_weight(quantized, name) for name in self.tensors), shift
 
     def forward(self, z, quantized=True):
         """Inputs (time steps, batch, n_in) times their gates."""
@@ -210,7 +274,7 @@ class JointAttention(nn.Module):
         time_weight, channel_weight, shift = self.used(quantized)
         a = _slide(s.permute(1, 0, 2), time_weight[:len(z), :len(z)]).permute(2, 0, 1)
         b = _slide(s.permute(1, 2, 0), channel_weight).permute(1, 0, 2)
-        gates = torch.sigmoid(a * b * (self.step * torch.exp2(-shift))) * self.gates.max()
+        gates = torch.sigmoid(a * b * (self.pitch * torch.exp2(-shift))) * self.gates.max()
         if quantized:
             # Float64 holds every product of sums below 2^24.
             quotient = (a.detach().double() * b.detach().double() * 2.0**-int(shift)).floor_()
@@ -220,10 +284,10 @@ class JointAttention(nn.Module):
 
     def to_attention(self):
         """The integer `Attention`."""
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self):
             time_weight, channel_weight, shift = self.used(True)
-            return Attention(_integer_array(time_weight), _integer_array(channel_weight), self.weight_quantizer.format,
-                             int(shift), self.table)
+            return Attention(_integer_array(time_weight), _integer_array(channel_weight),
+                             self.time_weight_quantizer.format, int(shift), self.table)
 
 
 def _slide(s, weight):
@@ -238,34 +302,28 @@ def _slide(s, weight):
 # Layers -----------------------------------------------------------------------------------------
 
 
-class _Synapses(nn.Module):
-    """What has weights: from the map of one source to one current for each neuron of a layer.
+class _Synapses(_Weighted):
+    """From the map of one source to one current for each neuron of a layer.
 
-    Members: ``weight`` (parameter, latents in integer units) and its ``weight_quantizer``; ``input_shape``, ``source``
-    and ``pool`` as in `spikeloom.network`; ``attention``, a `JointAttention` or None.
+    Members: ``weight`` (parameter, latents) and what `_Weighted` says; ``input_shape``, ``source`` and ``pool`` as in
+    `spikeloom.network`; ``attention``, a `JointAttention` or None.
     """
 
     def __init__(self, input_shape, weight_shape, weights, source, pool, attention=None):
         super().__init__()
         self.input_shape, self.source, self.pool, self.attention = tuple(input_shape), source, pool, attention
-        self.weight_quantizer = weights if weights is not None else quantizers.Ternary()
-        self.weight = nn.Parameter(torch.empty(weight_shape))
+        self._init_weights(weights, weight_shape)
         self.reset_parameters()
 
     def reset_parameters(self, generator=None):
-        """Draw the weights uniformly from the middle half of their grid (all of a binary or ternary one)."""
-        span = self.weight_quantizer.span
-        nn.init.uniform_(self.weight, -span, span, generator=generator)
+        """Draw the weights, and those of its attention."""
+        self.draw(generator)
         if self.attention:
             self.attention.reset_parameters(generator)
 
     def attended(self, z, time_steps, quantized):
         """Inputs (time steps, batch, n_in) as its attention leaves them, for all time steps where it has one."""
         return self.attention(z.expand(time_steps, -1, -1), quantized) if self.attention else z
-
-    def used_weight(self, quantized):
-        """The weights that currents are made with, differentiable in the latents."""
-        return self.weight_quantizer(self.weight) if quantized else self.weight
 
     def pooled(self, z):
         """Of inputs (time steps, batch, n_in) the maps that the weights meet (time steps · batch, channels, rows,
@@ -356,13 +414,19 @@ class _Neurons:
     threshold_quantizer, bias_quantizer : quantizers
         by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
 
-    Members: ``threshold``, ``bias`` (parameters (channels,), in state units, or as `BatchNorm` says), ``shape`` (the
-    map of neurons), and with batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents in
-    state units). All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`.
+    Members: ``threshold``, ``bias`` (parameters (channels,), in latents of the weights, or as `BatchNorm` says),
+    ``shape`` (the map of neurons), ``bias_mask`` (buffer (channels,), 0 where a neuron has no bias, or None), and with
+    batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents, in latents of the weights).
+    All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`, and where a `Scaled`
+    quantizer would have to share its step with a shortcut.
     """
 
     def _init_neurons(self, channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer):
         self.name, self.neuron, self.norm = name, neuron, norm or NoNorm()
+        for branch in self.branches:
+            if self.shortcut and isinstance(branch.weight_quantizer, quantizers.Scaled):
+                raise SpikeloomError(f"Layer {name}: where a shortcut's currents are added, weights must be of a kind "
+                                     "without a step of its own: binary, ternary, int or pot")
         graded = isinstance(neuron.fire, GradedSpike)
         self.threshold_quantizer = threshold_quantizer or (
             quantizers.RoundedPowerOfTwo() if graded else quantizers.Rounded(minimum=1))
@@ -373,6 +437,7 @@ class _Neurons:
             self.register_buffer("deviation", torch.ones(channels))
         self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
         self.bias = nn.Parameter(torch.zeros(channels), requires_grad=self._centered)
+        self.register_buffer("bias_mask", None)
         # What the network has to say of shapes it says here. Every grid has a 1.
         self.shape = self._integer(lambda branch: np.ones(branch.weight.shape, np.int64), np.ones(channels, np.int64),
                                    np.zeros(channels, np.int64)).shape
@@ -383,33 +448,39 @@ class _Neurons:
         return (self, self.shortcut) if self.shortcut else (self,)
 
     @property
+    def weighted(self):
+        """All that has weights: the synapses that lead into the layer, and its attention if it has one."""
+        return (*self.branches, self.attention) if self.attention else self.branches
+
+    @property
     def _centered(self):
         return not isinstance(self.norm, BatchNorm) or self.norm.center
 
     @torch.no_grad()
     def limit(self):
         """Clip the latents in place to what their integers can reach."""
-        for branch in self.branches:
-            branch.weight_quantizer.limit(branch.weight)
-            if branch.attention:
-                branch.attention.limit()
+        super().limit()
+        for other in self.weighted[1:]:
+            other.limit()
         if isinstance(self.norm, BatchNorm):
             self.threshold.clamp_(min=LEAST_DEVIATIONS)
         else:
-            self.threshold_quantizer.limit(self.threshold)
-            self.bias_quantizer.limit(self.bias)
+            step = self.step(True)
+            self.threshold_quantizer.limit(self.threshold, step)
+            self.bias_quantizer.limit(self.bias, step)
 
     @torch.no_grad()
-    def _statistics(self, current):
-        """Mean and standard deviation of each channel's ``current``, of the batch while training."""
+    def _statistics(self, current, step):
+        """Mean and standard deviation of each channel's ``current``, of the batch while training; a current of one is
+        worth ``step`` latents."""
         if not self.training:
-            return self.mean, self.deviation
+            return self.mean / step, self.deviation / step
         total, square = _sums(current, current, len(self.mean))
         count = current.numel() // len(self.mean)
         mean = total / count if self._centered else torch.zeros_like(self.mean)
         deviation = (square / count - mean.square()).clamp_(min=0).add_(EPSILON).sqrt_()
-        self.mean.lerp_(mean, self.norm.momentum)
-        self.deviation.lerp_(deviation, self.norm.momentum)
+        self.mean.lerp_(mean * step, self.norm.momentum)
+        self.deviation.lerp_(deviation * step, self.norm.momentum)
         return mean, deviation
 
     def used(self, quantized, mean=None, deviation=None):
@@ -417,8 +488,16 @@ class _Neurons:
         for a mean and deviation of their currents, by default the running ones."""
         threshold, bias = self.threshold, self.bias
         if isinstance(self.norm, BatchNorm):
-            mean, deviation = (self.mean, self.deviation) if mean is None else (mean, deviation)
+            if mean is None:
+                with torch.no_grad():
+                    step = self.step(quantized)
+                    mean, deviation = self.mean / step, self.deviation / step
             threshold, bias = threshold * deviation, bias * deviation - mean
+        elif isinstance(self.weight_quantizer, quantizers.Scaled):
+            step = self.step(quantized)
+            threshold, bias = threshold / step, bias / step
+        if self.bias_mask is not None:
+            bias = bias * self.bias_mask
         return (self.threshold_quantizer(threshold), self.bias_quantizer(bias)) if quantized else (threshold, bias)
 
     def forward(self, *inputs, time_steps=None, quantized=True, record=True):
@@ -435,7 +514,7 @@ class _Neurons:
         for branch, z in zip(self.branches[1:], inputs[1:], strict=True):
             current = current + branch.currents(z, quantized)
         if normed:
-            mean, deviation = self._statistics(current)
+            mean, deviation = self._statistics(current, self.step(quantized))
             threshold, bias = self.used(quantized, mean, deviation)
             current = _Normed.apply(current, self.bias if self._centered else None, mean, deviation, bias.detach(),
                                     self.training)
@@ -444,7 +523,7 @@ class _Neurons:
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self):
             threshold, bias = (_integer_array(tensor) for tensor in self.used(True))
             layer = self._integer(lambda branch: _integer_array(branch.used_weight(True)), threshold, bias)
         return dataclasses.replace(layer, attention=self.attention.to_attention()) if self.attention else layer
@@ -555,16 +634,36 @@ class SpikingNetwork(nn.Module):
             membranes.append(v)
         return [fired[layer.name] for layer in self.layers], membranes
 
-    def classes(self, spikes, membranes):
+    def classes(self, spikes, membranes, *, quantized=True):
         """The last layer's spikes and membranes (time steps, batch, classes): means over those that vote for a
-        class."""
-        return tuple(tensors[-1].unflatten(2, (-1, self.votes)).mean(3) if self.votes > 1 else tensors[-1]
-                     for tensors in (spikes, membranes))
+        class, and membranes in latents of the layer's weights, as large as those of floats."""
+        spikes, membranes, last = spikes[-1], membranes[-1], self.layers[-1]
+        if isinstance(last.weight_quantizer, quantizers.Scaled):
+            membranes = membranes * last.step(quantized)
+        return tuple(tensor.unflatten(2, (-1, self.votes)).mean(3) if self.votes > 1 else tensor
+                     for tensor in (spikes, membranes))
 
     def scores(self, spikes, membranes):
         """A sample's scores (batch, classes) from the last layer's spikes and membranes."""
         scores = spikes[-1].sum(0) if self.readout == "count" else membranes[-1][-1]
         return scores.unflatten(1, (-1, self.votes)).sum(2)
+
+    @property
+    def tensors(self):
+        """(owner, name) of every tensor of weights: those of layers, shortcuts and attentions."""
+        return [(weighted, name) for layer in self.layers for weighted in layer.weighted for name in weighted.tensors]
+
+    def start_quantizing(self):
+        """Set what quantizers learn from the latents at hand, which are clipped as `limit` does."""
+        for weighted, name in self.tensors:
+            latent, quantizer, _ = weighted.of(name)
+            quantizer.start(latent)
+        self.limit()
+
+    def anneal(self, share):
+        """So much of the quantized phase (0 to 1) is over."""
+        for weighted, name in self.tensors:
+            weighted.of(name)[1].anneal(share)
 
     def limit(self):
         """Clip all latents in place to what their integers can reach."""

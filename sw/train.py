@@ -97,8 +97,10 @@ def _train(state, path, data_dir, device, progress):
             epoch = state.epoch
             quantized = epoch >= training.epochs_float
             if epoch == training.epochs_float:
-                model.limit()
+                model.start_quantizing()
                 optimizer = make_optimizer(config, model)
+            if quantized:
+                model.anneal((epoch - training.epochs_float) / max(1, training.epochs_quantized - 1))
             generator = torch.Generator(device).manual_seed(config.seed * 100003 + epoch + 1)
             order = kept[torch.randperm(len(kept), generator=generator, device=device)]
             total_loss = right = seen = 0
@@ -107,7 +109,7 @@ def _train(state, path, data_dir, device, progress):
                 set_rate(optimizer, config, epoch + step / steps)
                 inputs = config.encoder(augmented(config, samples[chosen], generator))
                 spikes, membranes = model(inputs, quantized=quantized)
-                loss = training.loss(*model.classes(spikes, membranes), labels[chosen])
+                loss = training.loss(*model.classes(spikes, membranes, quantized=quantized), labels[chosen])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -164,8 +166,12 @@ def make_optimizer(config, model):
         groups += [{"params": [branch.weight], "size": branch.weight_quantizer.span} for branch in module.branches]
         if attention := module.attention:
             groups.append({"params": [attention.time_weight, attention.channel_weight],
-                           "size": attention.weight_quantizer.span})
+                           "size": attention.time_weight_quantizer.span})
             groups.append({"params": [attention.shift], "size": 1.0})
+        for weighted in module.weighted:  # what is learned of quantizers is in latents
+            quantizers = (weighted.of(name)[1] for name in weighted.tensors)
+            groups += [{"params": [*quantizer.parameters()], "size": quantizer.span} for quantizer in quantizers
+                       if isinstance(quantizer, torch.nn.Module) and [*quantizer.parameters()]]
         groups.append({"params": [module.threshold, module.bias], "size": layer.start})
     return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 

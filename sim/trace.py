@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from spikeloom import files
 from spikeloom.errors import SpikeloomError
+from spikeloom.order import restored
 from spikeloom.reference import Trace
 
 KIND = "simulation"
@@ -72,11 +73,12 @@ def from_updates(program, samples, time_steps, updates, scores, winners):
         skipped, whose neurons keep their potentials, or have none yet in a sample's first time step
     """
     spikes, membranes = [], []
-    for core, (z, v) in zip(program.cores, updates, strict=True):
+    for core, placement, (z, v) in zip(program.cores, program.placements, updates, strict=True):
         shape = (samples, time_steps, core.update_count, core.units)
         z, v = _with_skipped(core, time_steps, np.asarray(z), np.asarray(v))
-        spikes.append(core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape)))
-        membranes.append(core.arrange(v.reshape(shape)))
+        z = core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape))
+        spikes.append(restored(z, placement.order))
+        membranes.append(restored(core.arrange(v.reshape(shape)), placement.order))
     n_out = program.network.n_out
     return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
 

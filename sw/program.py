@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from . import files
+from . import files, order
 from .core import Core
 from .errors import SpikeloomError
 from .map_core import MapCore
@@ -28,14 +28,16 @@ VERSION = 3
 @dataclass(frozen=True)
 class Placement:
     """What the compiler chose for one layer: ``lanes``, update ``units``, which ``memory`` its weights are in, the
-    number of the ``core`` that it shares with all layers that have the same, if it shares one, and whether it is
-    ``sparse``: words of weights that are all zero are neither stored nor visited."""
+    number of the ``core`` that it shares with all layers that have the same, if it shares one, whether it is
+    ``sparse``: words of weights that are all zero are neither stored nor visited; and the ``order`` that its channels
+    stand in, if not their own (`spikeloom.order`)."""
 
     lanes: int
     units: int
     memory: str = "block"
     core: int | None = None
     sparse: bool = False
+    order: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ class Program:
         if self.placements[-1].units != 1:
             raise SpikeloomError("The last layer, which is read out, must have one update unit, "
                                  f"not {self.placements[-1].units}")
+        self._check_orders()
         if not isinstance(self.reloadable, bool):
             raise SpikeloomError(f"Reloadable must be true or false, not {self.reloadable!r}")
         _ = self.engines  # checks each of them
@@ -75,12 +78,30 @@ class Program:
         if needed > available:
             raise SpikeloomError(f"The weights need {needed} single-port memories, and {self.target} has {available}")
 
+    def _check_orders(self):
+        movable = order.movable(self.network)
+        for number, (layer, placement) in enumerate(zip(self.network.layers, self.placements, strict=True)):
+            if placement.order is None:
+                continue
+            if number not in movable or self.reloadable:
+                raise SpikeloomError(f"Layer {layer.name}: its channels cannot stand in another order"
+                                     + (" in a reloadable program" if self.reloadable else ""))
+            channels = layer.shape[2]
+            if sorted(placement.order) != list(range(channels)):
+                raise SpikeloomError(f"Layer {layer.name}: the order of its channels must have each of 0 to "
+                                     f"{channels - 1} once")
+
+    @cached_property
+    def placed(self):
+        """The network with channels in the order in which they stand on the array."""
+        return order.reordered(self.network, [placement.order for placement in self.placements])
+
     @cached_property
     def cores(self):
         """A core for each layer, in order: a `Core` for a dense one, a `MapCore` for a convolution."""
         target, cores = find(self.target), {}
-        for number, (layer, placement) in enumerate(zip(self.network.layers, self.placements, strict=True)):
-            cores[layer.name] = core_of(self.network, number, placement, target, self.reloadable,
+        for number, (layer, placement) in enumerate(zip(self.placed.layers, self.placements, strict=True)):
+            cores[layer.name] = core_of(self.placed, number, placement, target, self.reloadable,
                                         {name: core.o_words for name, core in cores.items()})
         return tuple(cores.values())
 
@@ -190,7 +211,7 @@ class Program:
         else:
             text = json.dumps([self.network.digest, self.target, [
                 [p.lanes, p.units] + ([p.core] if p.core is not None else []) + (["sparse"] if p.sparse else [])
-                for p in self.placements]])
+                + ([list(p.order)] if p.order else []) for p in self.placements]])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -220,12 +241,14 @@ class Program:
         network = Network.from_content(header.get("network", {}), arrays, str(path))
         try:
             # Version 1 knew neither other memories nor reloadable programs.
-            later = {"reloadable": header["reloadable"]} if header["version"] > 1 else {}
-            placements = [Placement(**entry) for entry in header["placements"]]
-            unknown = {1: {"memory", "core", "sparse"}, 2: {"core", "sparse"}}.get(header["version"], set())
+            reloadable = header["reloadable"] if header["version"] > 1 else False
+            placements = [Placement(**entry | ({"order": tuple(entry["order"])} if "order" in entry else {}))
+                          for entry in header["placements"]]
+            later = {1: {"memory", "core", "sparse", "order"}, 2: {"core", "sparse", "order"}}
+            unknown = later.get(header["version"], set())
             for name in sorted(unknown & set().union(*header["placements"])):
                 raise TypeError(f"unexpected field {name!r}")
-            program = cls(network, header["target"], placements, header.get("notes", {}), **later)
+            program = cls(network, header["target"], placements, header.get("notes", {}), reloadable)
             for number, core in enumerate(program.cores):
                 for name, image in _memories(number, core).items():
                     if not np.array_equal(arrays[name], image):

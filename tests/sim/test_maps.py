@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
-from spikeloom import cost, reference
+from spikeloom import cost, order, reference
 from spikeloom.map_core import MapCore
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
 from spikeloom.program import Placement, Program
@@ -60,12 +60,16 @@ def calm(layer):
 
 @st.composite
 def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
-    """A small network of maps with any placement."""
+    """A small network of maps with any placement, channels in any order where it can be loaded no other."""
     network = draw(map_networks(max_layers))
     network = dataclasses.replace(network, layers=tuple(change(simpler(layer)) for layer in network.layers))
     hypothesis.assume(has_gateware(network))
     placements = [draw(placed(layer)) for layer in network.layers[:-1]]
     placements.append(Placement(draw(st.integers(1, network.layers[-1].n_out)), 1))
+    if not reloadable:
+        for number in draw(st.sets(st.sampled_from(sorted(order.movable(network))))) if order.movable(network) else ():
+            channels = tuple(draw(st.permutations(range(network.layers[number].shape[2]))))
+            placements[number] = dataclasses.replace(placements[number], order=channels)
     return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements, reloadable=reloadable)
 
 

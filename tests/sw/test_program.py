@@ -290,3 +290,32 @@ def test_files_without_cores_know_none(tmp_path):
     files.save(path, KIND, 2, header, arrays)
     with pytest.raises(SpikeloomError, match="unexpected field 'core'"):
         Program.load(path)
+
+
+def test_channels_in_another_order(tmp_path):
+    first = next(layer for layer in network().layers)
+    turned = tuple(reversed(range(first.n_out)))
+    program = Program(network(), "hx8k", [Placement(4, 2, order=turned), Placement(3, 1)])
+    plain = Program(network(), "hx8k", [Placement(4, 2), Placement(3, 1)])
+    assert program.digest != plain.digest
+    assert program.network.digest == plain.network.digest
+    assert np.array_equal(program.cores[0].layer.weights, first.weights[::-1])
+    assert np.array_equal(program.cores[1].layer.weights, plain.cores[1].layer.weights[:, ::-1])
+    path = tmp_path / "program.npz"
+    program.save(path)
+    loaded = Program.load(path)
+    assert loaded.placements == program.placements
+    assert loaded.digest == program.digest
+
+
+@pytest.mark.parametrize(("placements", "options", "message"), [
+    ([Placement(4, 2, order=(0, 1)), Placement(3, 1)], {},
+     "Layer layer_0: the order of its channels must have each of 0 to"),
+    ([Placement(4, 2), Placement(3, 1, order=(1, 0, 2))], {},
+     "Layer layer_1: its channels cannot stand in another order$"),
+    ([Placement(4, 2, order=(0, 1)), Placement(3, 1)], {"reloadable": True},
+     "cannot stand in another order in a reloadable program$"),
+])
+def test_orders_that_cannot_be(placements, options, message):
+    with pytest.raises(SpikeloomError, match=message):
+        Program(network(), "hx8k", placements, **options)

@@ -257,6 +257,120 @@ def test_latents_of_an_attention_stay_on_their_grid():
     assert (made.shift, made.time_weights.max(), made.table) == (0, -1, model.sigmoid_table(4))
 
 
+# Weights with a step ----------------------------------------------------------------------------
+
+SCALED = [*(quantizers.LearnedRange(width) for width in (2, 3, 8)), quantizers.SAWB(4),
+          quantizers.SAWB(8, "statistics"), quantizers.ThresholdTernary(), quantizers.SumOfSigmoids(1),
+          quantizers.SumOfSigmoids(3), quantizers.NormalizedBinary()]
+
+
+def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options):
+    """Two layers whose weights are of this kind, with thresholds and biases of all sizes; and inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    shape, options = (5, 4, 3), {"weights": weights, "norm": norm, "threshold": 3.0, **options}
+    first = model.SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", **options)
+    gates = model.JointAttention((5, 4, 6), 4, weights=weights) if attention else None
+    last = model.SpikingDense((5, 4, 6), 4, Neuron(v_width), name="last", attention=gates, pool=Pool("max", 2, 2),
+                              **options)
+    for layer in (first, last):
+        for branch in layer.branches:
+            branch.reset_parameters(generator)
+        with torch.no_grad():
+            layer.threshold.mul_(0.5 + torch.rand(layer.threshold.shape, generator=generator))
+            layer.bias.add_(torch.rand(layer.bias.shape, generator=generator) - 0.5)
+    return model.SpikingNetwork(InputFormat(60, 2, shape), [first, last], 4), torch.randint(
+        0, 4, (5, 4, 60), generator=generator)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("norm", [None, model.BatchNorm()])
+@pytest.mark.parametrize("weights", SCALED, ids=str)
+def test_weights_with_a_step_end_in_the_same_integers(weights, norm, attention):
+    if attention and isinstance(weights, quantizers.NormalizedBinary):
+        return  # is refused, below
+    net, x = scaled(weights, norm, attention=attention)
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for quantized in (False, False, True, True):
+        spikes, membranes = net(x, quantized=quantized)
+        loss = (torch.stack(net.classes(spikes, membranes, quantized=quantized)) - 0.5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+        optimizer.step()
+        if quantized:
+            net.limit()
+    trace = reference.run(net.to_network(), x.numpy())
+    with torch.no_grad():
+        spikes, membranes = net.eval()(x, record=True)
+    for expected, seen in zip(trace.spikes + trace.membranes, spikes + membranes, strict=True):
+        np.testing.assert_array_equal(seen.numpy().transpose(1, 0, 2), expected)
+    assert 0 < trace.spikes[0].mean() < 1 and len(np.unique(trace.membranes[0])) > 3
+
+
+@pytest.mark.parametrize("norm", [None, model.BatchNorm()])
+@pytest.mark.parametrize("weights", [quantizers.LearnedRange(8), quantizers.SAWB(8)], ids=str)
+def test_fine_integers_do_what_floats_do(weights, norm):
+    """Thresholds, biases and statistics mean the same before and after quantization, whatever the step."""
+    net, x = scaled(weights, norm, v_width=16)
+    for _ in range(30):
+        net(x, quantized=False)  # statistics
+    net.eval()
+    with torch.no_grad():
+        floats, potentials = net(x, quantized=False)
+        integers, membranes = net(x)
+    assert (floats[0] != integers[0]).float().mean() < 0.02
+    assert 0.05 < floats[0].mean() < 0.6
+    one, other = (net.classes(*outputs, quantized=quantized)[1] for outputs, quantized in
+                  (((floats, potentials), False), ((integers, membranes), True)))
+    assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.95
+
+
+def test_thresholds_and_biases_are_counted_in_steps():
+    layer = model.SpikingDense(3, 2, Neuron(8), weights=quantizers.LearnedRange(3), threshold=2.0)
+    quantizer = layer.weight_quantizer
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.5, -0.2, 9.0], [-1.6, 0.0, 0.74]]))
+        quantizer.a.fill_(1.5)
+        quantizer.c.fill_(0.75)  # a step of 1/4
+        layer.bias.copy_(torch.tensor([0.3, -1.0]))
+    made = layer.to_layer()
+    assert (made.weights.tolist(), made.weight_format) == ([[1, 0, 3], [-3, 0, 1]], WeightFormat("int", 3))
+    assert (made.threshold.tolist(), made.bias.tolist()) == ([8, 8], [1, -4])
+    with torch.no_grad():
+        layer.threshold.copy_(torch.tensor([0.01, 5.0]))
+    layer.limit()
+    assert layer.threshold.tolist() == [0.25, 5.0]
+    threshold, bias = layer.used(True)
+    (threshold.sum() + 10 * bias.sum()).backward()  # straight through: d(θ / step) / dc = −3 θ / c²
+    torch.testing.assert_close(quantizer.c.grad, torch.tensor(-3 * (5.25 + 10 * -0.7) / 0.75**2))
+
+
+def test_each_channel_has_the_step_of_its_own_sign():
+    layer = model.SpikingDense(4, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 1.0, -1.0, -1.0], [0.0, 0.0, 0.0, 8.0]]))
+    assert layer.step(True).tolist() == [1.0, 1.0]
+    wide = model.SpikingDense(64, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
+    with torch.no_grad():
+        wide.weight.copy_(torch.stack([torch.linspace(-1, 1, 64), torch.eye(64)[5]]))
+    assert wide.step(True).tolist() == [1.0, 0.25]  # mean|ŵ| is 0.87, and 0.25
+    assert wide.to_layer().threshold.tolist() == [3, 12]
+
+
+@pytest.mark.parametrize("weights", SCALED, ids=str)
+def test_a_step_cannot_be_shared_with_a_shortcut(weights):
+    with pytest.raises(SpikeloomError) as error:
+        model.SpikingConv2d((4, 4, 2), 2, Neuron(6), weights=weights, name="a",
+                            shortcut=model.SpikingShortcut("input", (4, 4, 2), 2))
+    assert str(error.value) == ("Layer a: where a shortcut's currents are added, weights must be of a kind without a "
+                                "step of its own: binary, ternary, int or pot")
+
+
+def test_an_attention_has_no_step_for_each_channel():
+    with pytest.raises(SpikeloomError, match="Attention: weights of kind normalized_binary have a step for each"):
+        model.JointAttention((2, 2, 4), 4, weights=quantizers.NormalizedBinary())
+
+
 # Batch norm -------------------------------------------------------------------------------------
 
 

@@ -49,8 +49,8 @@ class Tally(wiring.Component):
     """Two banks of small numbers: one is added to while the other is read and cleared.
 
     An addition can begin in every cycle, to the same number as the one before too: sums that have not reached the
-    memory yet are forwarded. Latency: what begins to be added in a cycle can be read `ADD_CYCLES` later. Reading takes
-    two cycles in which ``r_en`` is high.
+    memory yet are forwarded. Latency: what begins to be added in a cycle is in the sum `SUM_CYCLES` later, and can be
+    read `ADD_CYCLES` later. Reading takes two cycles in which ``r_en`` is high.
 
     Parameters
     ----------
@@ -65,6 +65,8 @@ class Tally(wiring.Component):
     -------
     w_valid, w_bank : In(1), w_addr : In(range(depth)), w_data : In(width)
         an addition
+    w_sum : Out(width)
+        what the number is now
     r_busy, r_bank : In(1)
         which bank is being read and cleared, if one is; nothing is added to it
     r_en : In(1)
@@ -74,7 +76,7 @@ class Tally(wiring.Component):
     r_data : Out(width)
     """
 
-    ADD_CYCLES = 4
+    SUM_CYCLES, ADD_CYCLES = 3, 4
 
     def __init__(self, depth, width, *, adds):
         self.depth = depth
@@ -82,6 +84,7 @@ class Tally(wiring.Component):
         self.adds = adds
         super().__init__({
             "w_valid": In(1), "w_bank": In(1), "w_addr": In(range(depth)), "w_data": In(width),
+            "w_sum": Out(width),
             "r_busy": In(1), "r_bank": In(1), "r_en": In(1), "r_valid": In(1), "r_addr": In(range(depth)),
             "r_data": Out(width),
         })
@@ -97,6 +100,7 @@ class Tally(wiring.Component):
             valid.append(delayed(m, valid[-1], reset_less=False))
             places.append(delayed(m, places[-1]))
         total = Signal(self.width, reset_less=True)  # in cycle 3
+        m.d.comb += self.w_sum.eq(total)
         before = delayed(m, total)  # in cycle 4
         same = [Signal(name=f"same_{cycle}") for cycle in (2, 3, 4)]  # as the place in cycle 1
         m.d.comb += [bit.eq(valid[cycle] & (places[cycle] == places[1]))

@@ -11,6 +11,7 @@ from .neuron import NeuronUpdate, UpdateSignature
 from .raster import RowPermits
 from .scanner import Scanner
 from .skid import Skid
+from .sorter import Sorter
 from .storage import delayed, looked_up
 from .synapse import Synapses
 
@@ -24,6 +25,10 @@ class LayerCore(wiring.Component):
     as many accumulators. While the next group's replay runs, the finished group's sums pass through
     ``core.units`` update units. A group takes max(events + 1, ``core.pace``) cycles, and a time step ``core.groups``
     times that: a silent input costs nothing.
+
+    Where the core is sparse, a group's replay has only those events for which it has a row of weights. Events are sorted
+    by groups as they come, which takes a cycle for each of these visits, and one for an event without any; a time step
+    takes as long as this or as its groups, whichever is more.
 
     Once begun, a time step is never stopped, so before the first group ends a token is taken from ``o_permit``:
     whoever takes the spikes promises room for one time step.
@@ -43,7 +48,7 @@ class LayerCore(wiring.Component):
     update : Out(UpdateSignature(core))
         every neuron update, for a read-out or an observer
     event : Out(1).array(1)
-        an event is replayed for the time step's first group
+        an event is replayed for the time step's first group; in a sparse core, is sorted
     stalled : Out(1).array(1)
         a finished replay waits for the update units or for a permit
     load : In(CoreLoadSignature(core))
@@ -74,9 +79,9 @@ class LayerCore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         core, words = self.core, self.core.i_words
-        m.submodules.event_list = event_list = EventList(words, groups=core.groups)
+        m.submodules.event_list = event_list = EventList(words, groups=1 if core.sparse else core.groups)
         m.submodules.scanner = scanner = Scanner(words.width, words.index_width)
-        m.submodules.skid = skid = Skid(scanner.o.payload.shape())
+        m.submodules.replay = replay = Sorter(core) if core.sparse else Skid(scanner.o.payload.shape())
         m.submodules.synapses = synapses = Synapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
         connect(m, wiring.flipped(self.i), event_list.i)
@@ -87,12 +92,12 @@ class LayerCore(wiring.Component):
         else:
             connect(m, wiring.flipped(self.i_permit), event_list.permit)
         connect(m, event_list.o, scanner.i)
-        connect(m, scanner.o, skid.i)
+        connect(m, scanner.o, replay.i)
 
         # The gate: an end passes when the update units will be free for it and, for a time step's first group,
         # when somebody will take the spikes. A permit seen a cycle ago is still there: only this gate takes
         # it, and the next group that needs one is `Core.UPDATE_CYCLES` away.
-        entry = skid.o.payload
+        entry = replay.o.payload
         wait = Signal(signed((core.pace - 1).bit_length() + 1), reset_less=True)  # cycles to wait, less one
         later_group = Signal()
         permitted = delayed(m, self.o_permit.valid, reset_less=False)
@@ -100,8 +105,8 @@ class LayerCore(wiring.Component):
         passes = Signal()
         m.d.comb += [
             blocked.eq(entry.end & (~wait[-1] | (~later_group & ~permitted))),
-            passes.eq(skid.o.valid & entry.end & ~blocked),
-            skid.o.ready.eq(~blocked),
+            passes.eq(replay.o.valid & entry.end & ~blocked),
+            replay.o.ready.eq(~blocked),
         ]
         m.d.sync += self.o_permit.ready.eq(passes & ~later_group)
         with m.If(passes):
@@ -109,28 +114,15 @@ class LayerCore(wiring.Component):
         with m.Elif(~wait[-1]):
             m.d.sync += wait.eq(wait - 1)
         m.d.sync += [
-            self.event[0].eq(skid.o.valid & ~entry.end & ~later_group),
-            self.stalled[0].eq(skid.o.valid & blocked),
+            self.event[0].eq(replay.event if core.sparse else replay.o.valid & ~entry.end & ~later_group),
+            self.stalled[0].eq(replay.o.valid & blocked),
         ]
 
-        visit, valid = synapses.visit, skid.o.valid & ~blocked
-        index, position = entry.index[scanner.position_width:], entry.index[:scanner.position_width]
-        visited = Signal(visit.shape())
-        m.d.comb += [
-            visited.input.eq(index if words.graded else entry.index),
-            visited.end.eq(entry.end),
-            visited.last.eq(entry.last),
-            visited.final.eq(entry.final),
-        ]
-        if words.graded:
-            m.d.comb += visited.shift.eq(position)
-        if words.shape:
-            on_map, inside = self._on_map(m, index, 0 if words.graded else position)
-            valid = delayed(m, delayed(m, valid, reset_less=False) & (inside | delayed(m, entry.end)),
-                            reset_less=False)
-            m.d.comb += [visit.eq(delayed(m, visited, 2)), visit.input.eq(on_map)]
+        valid = replay.o.valid & ~blocked
+        if core.sparse:
+            m.d.comb += synapses.visit.eq(entry)
         else:
-            m.d.comb += visit.eq(visited)
+            valid = self._visit(m, entry, valid, scanner.position_width, synapses.visit)
         m.d.comb += [
             synapses.visit_valid.eq(valid),
             neurons.start.eq(synapses.start),
@@ -154,6 +146,26 @@ class LayerCore(wiring.Component):
             self.o.payload.final.eq(update.final_step),
         ]
         return m
+
+    def _visit(self, m, entry, valid, position_width, visit):
+        """Drive a ``visit`` with the event that an ``entry`` is; whether it is ``valid`` then."""
+        words = self.core.i_words
+        index, position = entry.index[position_width:], entry.index[:position_width]
+        visited = Signal(visit.shape())
+        m.d.comb += [
+            visited.row.eq(index if words.graded else entry.index),
+            visited.end.eq(entry.end),
+            visited.last.eq(entry.last),
+            visited.final.eq(entry.final),
+        ]
+        if words.graded:
+            m.d.comb += visited.shift.eq(position)
+        if not words.shape:
+            m.d.comb += visit.eq(visited)
+            return valid
+        on_map, inside = self._on_map(m, index, 0 if words.graded else position)
+        m.d.comb += [visit.eq(delayed(m, visited, 2)), visit.row.eq(on_map)]
+        return delayed(m, delayed(m, valid, reset_less=False) & (inside | delayed(m, entry.end)), reset_less=False)
 
     def _on_map(self, m, index, position):
         """Two cycles later, the input that an event of a map is, and a cycle later whether it is one at all: a pool may

@@ -70,18 +70,24 @@ class ListEntry(data.StructLayout):
 class Visit(data.StructLayout):
     """One event in one group's replay, or the end of the replay.
 
+    Parameters
+    ----------
+    core : spikeloom.core.Core
+
     Members
     -------
-    input : unsigned
-        the input neuron; not meaningful at an ``end``
+    row : unsigned
+        of weights: of the group's, that of the input neuron; of a sparse core, of all that there are. Not meaningful at
+        an ``end``
     shift : unsigned
         the visit counts 2^shift times (graded values; absent from the layout otherwise)
     end, last, final
         as in `ListEntry`
     """
 
-    def __init__(self, words):
-        fields = {"input": max(1, (words.size - 1).bit_length())}
+    def __init__(self, core):
+        words, rows = core.i_words, core.sparse_rows.count if core.sparse else core.layer.weights.shape[1]
+        fields = {"row": max(1, (rows - 1).bit_length())}
         if words.graded:
             fields["shift"] = max(1, (words.width - 1).bit_length())
         super().__init__({**fields, "end": 1, "last": 1, "final": 1})

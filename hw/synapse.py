@@ -25,7 +25,7 @@ def decoded(weight_format, code):
 class Synapses(wiring.Component):
     """Adds a row of weights to all lanes at each visit, and hands the sums over at each ``end``.
 
-    A visit reads the row of its input and the current group. At an ``end`` every lane's sum moves into a
+    A visit reads the row of its input and the current group, or in a sparse core the row that it names. At an ``end`` every lane's sum moves into a
     shift register, from which ``units`` sums leave per cycle, while the accumulators start the next group from
     zero. Sums may wrap on the way: the width holds every sum that can be final, and addition modulo a power of
     two does not mind the order.
@@ -52,7 +52,7 @@ class Synapses(wiring.Component):
     def __init__(self, core):
         self.core = core
         super().__init__({
-            "visit": In(Visit(core.i_words)),
+            "visit": In(Visit(core)),
             "visit_valid": In(1),
             "start": Out(1),
             "last": Out(1),
@@ -73,14 +73,14 @@ class Synapses(wiring.Component):
         low, high = core.layer.weight_format.bounds
         weight_shape = Shape.cast(range(low, high + 1))
 
-        # Address: the group's first row, and the input.
+        # Address: the group's first row, and the input; a sparse core's visits have it whole.
         rows, inputs = core.images["weights"].rows, core.layer.weights.shape[1]
         row = Signal(range(rows), reset_less=True)
         base = Signal(range(rows))
         tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
                    self.visit.last, self.visit.final)
-        m.d.sync += row.eq(base + self.visit.input)
-        if core.groups > 1:
+        m.d.sync += row.eq(base + self.visit.row)
+        if core.groups > 1 and not core.sparse:
             with m.If(self.visit_valid & self.visit.end):
                 m.d.sync += base.eq(Mux(self.visit.last, 0, base + inputs))
         load = self.load if core.reloadable else None

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import SpikeloomError
 from .network import INPUT, Dense, GradedSpike, Shortcut, Silent, TableLeak, WeightFormat, signed_width
+from .sparse import SparseRows
 from .window import Branch, padded
 from .words import WordFormat
 
@@ -145,6 +146,7 @@ class Core:
             raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
+        _ = self.sparse_rows  # checks itself
 
     #: Whether rows of the layer's map are left alone where nothing would change them.
     skips = False
@@ -226,6 +228,7 @@ class Core:
             "events": (2 << (words.most - 1).bit_length(), words.width + words.index_width),
             "membranes": (self.update_count, self.units * layer.v_width),
             **(self.pooling.row_memories() if self.pooling else {}),
+            **(self.sparse_rows.memories if self.sparse_rows else {}),
         }
         for name, (rows, bits) in self.image_shapes.items():
             shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
@@ -323,18 +326,25 @@ class Core:
         return codes.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1).reshape(-1, self.lanes)
 
     @cached_property
+    def sparse_rows(self):
+        """The `SparseRows` of a sparse core of a dense layer, or None."""
+        return SparseRows(self) if self.sparse and isinstance(self.layer, Dense) else None
+
+    @cached_property
     def images(self):
         """The `Image` of each memory: ``weights``; ``shortcut``, its weights; ``parameters``, those that each neuron
-        has of its own; ``shared``, those in registers; and ``leak``, as far as the core has them."""
+        has of its own; ``shared``, those in registers; ``leak``; and those of `SparseRows`, as far as the core has
+        them."""
         columns = self.image_columns
         return {name: Image.of(name, *columns[name]) for name in self.image_shapes}
 
     @property
     def image_columns(self):
         """For each of the `images`, what `Image.of` makes it from."""
-        layer = self.layer
+        layer, rows = self.layer, self.sparse_rows
         return {
-            "weights": [(self.weights, layer.weight_format.width)],
+            "weights": [(rows.weights if rows else self.weights, layer.weight_format.width)],
+            **(rows.image_columns if rows else {}),
             **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
@@ -344,8 +354,9 @@ class Core:
     @cached_property
     def image_shapes(self):
         """Rows and bits of each of the `images`."""
-        layer = self.layer
-        shapes = {"weights": (self.groups * layer.weights.shape[1], self.lanes * layer.weight_format.width)}
+        layer, rows = self.layer, self.sparse_rows
+        shapes = dict(rows.image_shapes) if rows else {
+            "weights": (self.groups * layer.weights.shape[1], self.lanes * layer.weight_format.width)}
         if self._stored("each"):
             bits = self.units * sum(parameter.width for parameter in self._stored("each"))
             shapes["parameters"] = (self.channel_updates, bits)

@@ -65,6 +65,22 @@ class WordFormat:
         return ((rows - 1 << column | columns - 1) << part | self.parts - 1) + 1
 
     @property
+    def events(self):
+        """Of each neuron, the number of its event: its word's index times the bits of a word, and the bit; of a graded
+        value the index."""
+        rows, columns, channels = self.map
+        part, column, _ = self.fields
+        row, at, channel = np.indices((rows, columns, channels)).reshape(3, -1)
+        each, bit = (channel, 0) if self.graded else divmod(channel, self.width)
+        index = (row << column | at) << part | each
+        return index if self.graded else index * self.width + bit
+
+    @property
+    def event_count(self):
+        """One more than the highest of these, were all bits of all words neurons."""
+        return self.count * (1 if self.graded else self.width)
+
+    @property
     def index_width(self):
         return max(1, (self.count - 1).bit_length())
 

@@ -295,7 +295,7 @@ class Sharing(Elaboratable):
         m.d.comb += [
             Value.cast(visit).eq(free(m, len(Value.cast(visit)))),
             synapses.visit_valid.eq(free(m, 1)),
-            Assume(visit.input < layer.n_in),
+            Assume(visit.row < layer.n_in),
             neurons.start.eq(synapses.start), neurons.last.eq(synapses.last), neurons.final.eq(synapses.final),
             *(neurons.sums[unit].eq(synapses.sums[unit]) for unit in range(core.units)),
         ]
@@ -303,11 +303,11 @@ class Sharing(Elaboratable):
         visited = Signal(layer.n_in)
         adds, ends = Signal(), Signal()
         m.d.comb += [adds.eq(synapses.visit_valid & ~visit.end), ends.eq(synapses.visit_valid & visit.end),
-                     Assume(~(adds & visited.bit_select(visit.input, 1)))]
+                     Assume(~(adds & visited.bit_select(visit.row, 1)))]
         with m.If(ends):
             m.d.sync += visited.eq(0)
         with m.Elif(adds):
-            m.d.sync += visited.bit_select(visit.input, 1).eq(1)
+            m.d.sync += visited.bit_select(visit.row, 1).eq(1)
         wait = Signal(range(self.pace))
         m.d.sync += wait.eq(Mux(ends, self.pace - 1, Mux(wait == 0, 0, wait - 1)))
         group = Signal(range(core.groups)) if core.groups > 1 else C(0, 1)
@@ -336,7 +336,7 @@ class Sharing(Elaboratable):
             with m.If(visit.end):
                 m.d.sync += total.eq(0)
             with m.Elif(mine):
-                m.d.sync += total.eq(total + weights[neuron][visit.input])
+                m.d.sync += total.eq(total + weights[neuron][visit.row])
         with m.If(ends & mine):
             m.d.sync += [v.eq(stored), started.eq(~visit.final)]
 

@@ -72,7 +72,8 @@ class MapSynapses(wiring.Component):
     to the one that is complete next. At an ``end`` each set passes its sums on to the next, set 0 begins at zero, and
     where the position ``retires`` the last set's sums go into a shift register, from which ``units`` of them leave per
     cycle. Sums may wrap on the way, as in `Synapses`. An event of a shortcut is one of the last set alone, with weights
-    from a memory of their own.
+    from a memory of their own. Where ``core.sparse``, the row of an event is first looked up in a memory that says
+    where it is; a row that is not there must not be visited.
 
     Throughput: one visit per cycle, be it an ``end`` or not; two that retire are at least ``core.pace`` cycles apart.
 
@@ -112,11 +113,12 @@ class MapSynapses(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         core, members, visit = self.core, self.core.members, self.visit
-        image, weight_format = core.images["weights"], core.layer.weight_format
+        weight_format = core.layer.weight_format
         layer = visit.layer if len(members) > 1 else C(0, 0)
 
         # Address: the group's first row, that of the kernel's row and of the phase within it, and the channel.
-        base = Signal(range(image.rows))
+        rows = range(sum(math.prod(member.weight_rows) for member in members))
+        base = Signal(rows)
         with m.If(self.visit_valid & visit.end & visit.ends):
             in_group = looked_up(m, layer, [math.prod(member.weight_rows[1:]) for member in members])
             m.d.sync += base.eq(Mux(visit.ends_groups, 0, base + in_group))
@@ -126,15 +128,18 @@ class MapSynapses(wiring.Component):
             m.d.sync += below.eq(Mux(visit.bank >= visit.first, visit.bank - visit.first,
                                      visit.bank - visit.first + banks))
         offsets = self._offsets()
-        offset, place = (Signal(range(image.rows), reset_less=True) for _ in range(2))
-        row = Signal(range(image.rows), reset_less=True)
+        offset, place, row = (Signal(rows, reset_less=True) for _ in range(3))
         m.d.sync += [
             offset.eq(looked_up(m, Cat(delayed(m, visit.phase), below, delayed(m, layer)), offsets)),
             place.eq(offset + delayed(m, visit.channel, 2)),
             row.eq(delayed(m, base, 3) + place),
         ]
+        waits = 5 + core.memory_registers  # cycles from a visit to its codes
+        if core.sparse:
+            row = delayed(m, image_memory(m, "places", core.images["places"], row), 1 + core.memory_registers)
+            waits += 2 + core.memory_registers
         load = self.load if core.reloadable else None
-        codes = image_memory(m, "weights", image, row, load, single_port=core.memory == "single_port")
+        codes = image_memory(m, "weights", core.images["weights"], row, load, single_port=core.memory == "single_port")
 
         # The tags keep step: beside the memory's address, its output (as far as it is registered), the weights.
         codes = delayed(m, codes, core.memory_registers)
@@ -143,16 +148,15 @@ class MapSynapses(wiring.Component):
         ends = self.visit_valid & visit.end
         tags = Cat(ends, ends & visit.retires, visit.last, visit.final,
                    *([ends & visit.skips] if core.skips else []), layer)
-        tags = delayed(m, tags, 5 + core.memory_registers, reset_less=False)
-        adds = delayed(m, visit.adds & self.visit_valid.replicate(core.sets), 5 + core.memory_registers,
-                       reset_less=False)
+        tags = delayed(m, tags, waits, reset_less=False)
+        adds = delayed(m, visit.adds & self.visit_valid.replicate(core.sets), waits, reset_less=False)
 
         # What a reset finds on the way to the accumulators ends there: all of it has a reset.
         shape, shortcut, adds_shortcut = Shape.cast(range(*_reach(weight_format))), [], C(0, 1)
         if core.shortcut:
-            adds_shortcut = delayed(m, visit.shortcut & self.visit_valid, 5 + core.memory_registers, reset_less=False)
+            adds_shortcut = delayed(m, visit.shortcut & self.visit_valid, waits, reset_less=False)
             shape = Shape.cast(range(*_reach(weight_format, core.layer.shortcut.weight_format)))
-            shortcut = self._shortcut(m)
+            shortcut = self._shortcut(m, waits)
         operands = []
         for lane in range(core.lanes):
             weight = Signal(shape, name=f"weight_{lane}")
@@ -163,7 +167,7 @@ class MapSynapses(wiring.Component):
                     m.d.sync += weight.eq(shortcut[lane + core.group - core.lanes])
             operands.append(weight)
         if "shift" in dict(visit.shape()):
-            shift = delayed(m, visit.shift, 6 + core.memory_registers)
+            shift = delayed(m, visit.shift, waits + 1)
             tags = delayed(m, tags, reset_less=False)
             for lane, weight in enumerate(operands):
                 operand = Signal(signed(core.current_width), name=f"operand_{lane}")
@@ -202,15 +206,15 @@ class MapSynapses(wiring.Component):
             first += groups * kernel * stride * seen
         return offsets
 
-    def _shortcut(self, m):
-        """The shortcut's weights, one for each channel of the group, beside those of the same visit."""
+    def _shortcut(self, m, waits):
+        """The shortcut's weights, one for each channel of the group, so many cycles after the visit."""
         core, visit = self.core, self.visit
         image, weight_format = core.images["shortcut"], core.layer.shortcut.weight_format
         base = Signal(range(image.rows))
         with m.If(self.visit_valid & visit.shortcut_ends):
             m.d.sync += base.eq(Mux(visit.shortcut_ends_groups, 0, base + core.shortcut.seen_channels))
         row = Signal(range(image.rows), reset_less=True)
-        m.d.sync += row.eq(delayed(m, base + visit.shortcut_channel, 3)[:len(row)])
+        m.d.sync += row.eq(delayed(m, base + visit.shortcut_channel, waits - core.memory_registers - 2)[:len(row)])
         load = self.shortcut_load if core.reloadable else None
         codes = delayed(m, image_memory(m, "shortcut", image, row, load), core.memory_registers)
         if load is not None:

@@ -6,6 +6,7 @@ from operator import or_
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
+from spikeloom.window import MASK_DEPTH
 
 from .event import EventWord, ListEntry, PermitSignature
 from .skid import Skid
@@ -74,6 +75,8 @@ class LineBuffer(wiring.Component):
     A producer that cannot be stopped within a row asks first: each token taken from ``permit`` is the promise to take
     one row more.
 
+    Where ``core.sparse``, events that the pass has no weight for are left out.
+
     Throughput: one word in and one column out per cycle. Latency from a row's last word to the first column that
     needs it: `WRITE_CYCLES` + 4 cycles. After a reset all rows are cleared, a column per cycle.
 
@@ -118,7 +121,7 @@ class LineBuffer(wiring.Component):
         stride, banks = core.stride, core.banks
         count = core.synapses.shape[0]  # rows that go out
 
-        missing, needed, dropped, awaited = core.missing, core.needed, core.dropped, core.awaited
+        needed, dropped, awaited = core.needed, core.dropped, core.awaited
 
         # After a reset, banks are cleared before the first row is promised.
         sweep = Signal(range(columns + 1))
@@ -150,11 +153,11 @@ class LineBuffer(wiring.Component):
         last_column, last_group = column == columns - 1, group == core.groups - 1
         last_row = row == count - 1
         followed = Signal()  # the next row could begin at once
-        first, shown = Signal(range(banks)), Signal(range(1, banks + 1))
+        first = Signal(range(banks), init=-core.padding[0] % banks)  # the bank of the kernel's first row
+        shown = Signal(range(1, banks + 1))
         released = Signal.like(release)
         m.d.comb += [
             shown.eq(looked_up(m, row, needed)),
-            first.eq(_modulo(head + banks - looked_up(m, row, missing), banks)),
             released.eq(looked_up(m, row, dropped)),
             window.eq(Cat(_modulo(bank + banks - head, banks) < shown for bank in range(banks))),
         ]
@@ -218,7 +221,9 @@ class LineBuffer(wiring.Component):
             ]
         with m.If(moved):
             m.d.comb += release.eq(released)
-            m.d.sync += [row.eq(Mux(last_row, 0, row + 1)), head.eq(_modulo(head + released, banks))]
+            down = Mux(last_row, (core.kept[0] - stride[0] * (count - 1)) % banks, stride[0])
+            m.d.sync += [row.eq(Mux(last_row, 0, row + 1)), head.eq(_modulo(head + released, banks)),
+                         first.eq(_modulo(first + down, banks))]
 
         # Stage 1 beside the memories' outputs, stage 2 in the skid's registers: block RAM is slow to answer.
         m.submodules.skid = skid = Skid(self.o.payload.shape())
@@ -255,10 +260,14 @@ class LineBuffer(wiring.Component):
                 w_port.data.eq(Mux(clean & ~cleared[bank], writing.w_data, 0)),
             ]
             seen.append(Mux(beside.window[bank], self._seen(r_port.data, beside.group), 0))
+        if core.kernel[0] == 1:
+            seen = [reduce(or_, seen)]
+        if core.sparse:
+            seen = [bits & self._mask(m, bank, first, tags.phase, group, step) for bank, bits in enumerate(seen)]
         with m.If(step):
             m.d.sync += [
                 skid.i.valid.eq(beside.valid),
-                skid.i.payload.bits.eq(Cat(seen) if core.kernel[0] > 1 else reduce(or_, seen)),
+                skid.i.payload.bits.eq(Cat(seen)),
                 skid.i.payload.index.eq(beside.tags),
                 skid.i.payload.end.eq(beside.end),
                 skid.i.payload.final.eq(beside.final),
@@ -403,6 +412,23 @@ class LineBuffer(wiring.Component):
         slices = [filled[start:start + width] for start in starts]
         chosen = slices[0] if len(set(starts)) == 1 else Array(slices)[group]
         return Cat(chosen, C(0, self.bank_bits - width))
+
+    def _mask(self, m, bank, first, phase, group, step):
+        """Which bits of a bank the group has a weight for, beside what is read from the bank at the same ``step``."""
+        core = self.core
+        _, kernel, stride, _ = core.weight_rows
+        below = _modulo(bank + core.banks - first, core.banks)
+        if core.summed[0] > 1:
+            below = looked_up(m, below, [min(each // core.summed[0], kernel - 1) for each in range(core.banks)])
+        # The mask of a bank that is not under the kernel does not matter.
+        m.submodules[f"mask_{bank}"] = memory = storage(
+            core.seen_channels, len(core.masks), core.masks, logic=len(core.masks) <= MASK_DEPTH)
+        port = memory.read_port()
+        m.d.comb += [
+            port.en.eq(step),
+            port.addr.eq(Cat(phase[:(stride - 1).bit_length()], below[:(kernel - 1).bit_length()], group)),
+        ]
+        return Cat(bit.replicate(self.channel_bits) for bit in port.data)
 
 
 def _modulo(value, count):

@@ -28,6 +28,8 @@ class MapCore(wiring.Component):
     With a shortcut, a position whose other sums are complete first gets the events that the shortcut has for it, each
     of which takes a cycle too.
 
+    Where ``core.sparse``, events that the group under way has no weight for take no cycle.
+
     Where ``core.skips``, a row is skipped if nothing is under its kernel and no neuron of it fired when it was updated
     last: it takes no column's cycles, its neurons are not touched, and only the mark of its end goes out.
 
@@ -54,7 +56,8 @@ class MapCore(wiring.Component):
     o_permit_N : In(PermitSignature())
     event, stalled : Out(1).array
         for each of ``core.members``, as in `LayerCore`; an ``event`` is one under the kernel or of the shortcut, for
-        the first group, so each is counted as often as rows go out that see it
+        the first group, so each is counted as often as rows go out that see it. Where ``core.sparse``, one under the
+        kernel is only counted where the first group has a weight for it
     update, load
         as in `LayerCore`
     """

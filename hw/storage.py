@@ -7,13 +7,16 @@ from spikeloom.core import BLOCK_BITS
 __all__ = ["delayed", "in_use", "looked_up", "storage"]
 
 
-def storage(shape, depth, init=(), *, single_port=False):
+def storage(shape, depth, init=(), *, single_port=False, logic=False):
     """A memory of ``depth`` entries, in block RAM when it is large enough to be worth one, or in the device's large
-    memories with a ``single_port``, which must be read and written at one address and cannot have an ``init``."""
+    memories with a ``single_port``, which must be read and written at one address and cannot have an ``init``, or made
+    of ``logic``, for one that is never written."""
     # No block reads an entry in the cycle that writes it, so synthesis need not say what that would give.
     attrs = {"no_rw_check": 1}
     if single_port:
         attrs["ram_style"] = "huge"
+    elif logic:
+        attrs["rom_style"] = "logic"
     elif Shape.cast(shape).width * depth >= BLOCK_BITS:
         attrs["ram_style"] = "block"
     return memory.Memory(shape=shape, depth=depth, init=init, attrs=attrs)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from .core import Core
+from .errors import SpikeloomError
 from .network import NoLeak, Silent
 from .window import Branch, Window
 from .words import WordFormat
@@ -22,6 +23,9 @@ class MapCore(Window, Core):
     ``sets`` positions along the row that can still get something from its column, for a ``group`` of channels at each.
     A pool of kind "max" happens before the events are kept. One of kind "sum" is part of the kernel: its events are
     kept as they are, and the weights of a position are used for each of its block.
+
+    Where it is `sparse`, events that a group has no weight for are dropped before they are visited, and ``places`` says
+    where in the memory the other rows of weights are. The shortcut's weights are all there.
     """
 
     #: Words of the shortcut's source, where there is a shortcut.
@@ -31,6 +35,10 @@ class MapCore(Window, Core):
 
     def __post_init__(self):
         super().__post_init__()
+        form = self.layer.weight_format
+        if self.sparse and 0 not in form.values:
+            raise SpikeloomError(f"Layer {self.layer.name}: weights of kind {form.kind} are never zero, "
+                                 "so it cannot be sparse")
         self.check(f"Layer {self.layer.name}")
         if self.shortcut:
             self.shortcut.check(f"Layer {self.layer.name}, shortcut")
@@ -97,9 +105,22 @@ class MapCore(Window, Core):
     @cached_property
     def image_shapes(self):
         names = dict(zip(("weights", "shortcut"), self.windows, strict=False))
-        return {name: (math.prod(window.weight_rows), window.sets * self.group * window.synapses.weight_format.width)
-                for name, window in names.items()} | {
-            name: shape for name, shape in super().image_shapes.items() if name != "weights"}
+        shapes = {name: (math.prod(window.weight_rows), window.sets * self.group * window.synapses.weight_format.width)
+                  for name, window in names.items()}
+        if self.sparse:
+            rows, bits = shapes["weights"]
+            stored = len(self.filled_weights)
+            shapes |= {"weights": (stored, bits), "places": (rows, max(1, (stored - 1).bit_length()))}
+        return shapes | {name: shape for name, shape in super().image_shapes.items() if name != "weights"}
+
+    @property
+    def image_columns(self):
+        columns = super().image_columns
+        if self.sparse:
+            places = np.maximum(self.filled.cumsum() - 1, 0)  # any will do for a row that is not there
+            columns |= {"weights": [(self.filled_weights, self.layer.weight_format.width)],
+                        "places": [(places[:, None], self.image_shapes["places"][1])]}
+        return columns
 
 
 def can_rest(layer):

@@ -48,7 +48,7 @@ class SharedCore:
         of layers that have the same `kind`; raises `SpikeloomError` where they do not
     """
 
-    shortcut, reloadable = None, False
+    shortcut, reloadable, sparse = None, False, False
 
     def __init__(self, cores):
         first, wanted = cores[0], kind(cores[0])

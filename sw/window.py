@@ -12,6 +12,9 @@ from .errors import SpikeloomError
 from .network import Shortcut
 from .words import WordFormat
 
+#: Entries of a mask that is made of logic: a memory so wide and so short would leave most of its block RAM empty.
+MASK_DEPTH = 64
+
 
 class Window:
     """How a core looks at a map: the geometry of a convolution, along (rows, columns), and the order of its weights.
@@ -25,9 +28,12 @@ class Window:
         passes over the columns of the map for each row that goes out, and channels that a pass is for
     skips : bool
         rows that go out are left alone where nothing would change
+    sparse : bool
+        rows of weights that are all zero are neither stored nor visited
     """
 
     skips = False
+    sparse = False
 
     # Geometry -------------------------------------------------------------------------------------
 
@@ -95,13 +101,8 @@ class Window:
     # Rows that go out -----------------------------------------------------------------------------
 
     @property
-    def missing(self):
-        """For each row that goes out: rows under the kernel that are above the map."""
-        return [max(-top, 0) for top in self._tops]
-
-    @property
     def needed(self):
-        """For each: rows of the map under the kernel."""
+        """For each row that goes out: rows of the map under the kernel."""
         return [min(top + self.kernel[0], self.kept[0]) - max(top, 0) for top in self._tops]
 
     @property
@@ -162,24 +163,63 @@ class Window:
     @cached_property
     def weights(self):
         """Weight codes (uint8), shape (rows, lanes); lane set·group + channel. A row is for each of `weight_rows`."""
-        synapses, (groups, kernel, stride, seen) = self.synapses, self.weight_rows
+        codes = self.synapses.weight_format.encode(self._spread)
+        return self._in_rows(padded(codes, self.groups * self.group))
+
+    @cached_property
+    def filled(self):
+        """Which rows have a weight that is not zero: bool, in the shape `weight_rows`."""
+        return self._in_rows(self._without_padding).any(axis=1).reshape(self.weight_rows)
+
+    @cached_property
+    def filled_weights(self):
+        """Of `weights`, the rows that are `filled`, or one if none is; channels that fill up the last group have
+        zeros."""
+        codes = self._in_rows(self.synapses.weight_format.encode(self._without_padding))
+        return codes[self.filled.ravel()] if self.filled.any() else codes[:1]
+
+    @cached_property
+    def masks(self):
+        """Which channels, of those that a group sees, have a weight for it: an integer of so many bits for each column
+        of a stride, row of the kernel and group, the first varying fastest. The first two count up to powers of two."""
+        _, kernel, stride, _ = self.weight_rows
+        wide = np.pad(self.filled, ((0, 0), (0, _to_power(kernel)), (0, _to_power(stride)), (0, 0)))
+        rows = np.packbits(wide.reshape(-1, wide.shape[3]), axis=1, bitorder="little")
+        return [int.from_bytes(row.tobytes(), "little") for row in rows]
+
+    @cached_property
+    def _spread(self):
+        """Weights (channels out, channels in, rows of the kernel, columns of all sets), with zeros where there is
+        none."""
+        synapses, (_, kernel, stride, _) = self.synapses, self.weight_rows
         out, per_group = synapses.weights.shape[:2]
         spread = np.zeros((out, synapses.pooled_shape[2], kernel, self.sets * stride), np.int64)
         for channel in range(out):
             first = channel * synapses.groups // out * per_group
             spread[channel, first:first + per_group, :, :kernel] = synapses.weights[channel]
-        codes = padded(synapses.weight_format.encode(spread), groups * self.group)
-        codes = codes.reshape(groups, self.group, *spread.shape[1:])
-        codes = np.stack([codes[group, :, first:first + seen] for group, first in enumerate(self.seen)])
-        codes = codes.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
-        return codes.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.sets * self.group)
+        return spread
+
+    @property
+    def _without_padding(self):
+        out = self.synapses.shape[2]
+        return np.pad(self._spread, ((0, self.groups * self.group - out), *[(0, 0)] * 3))
+
+    def _in_rows(self, values):
+        """``values``, of the shape of `_spread` with all channels of all groups, as rows (rows, lanes) of a memory."""
+        groups, kernel, stride, seen = self.weight_rows
+        values = values.reshape(groups, self.group, *values.shape[1:])
+        values = np.stack([values[group, :, first:first + seen] for group, first in enumerate(self.seen)])
+        values = values.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
+        return values.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.sets * self.group)
 
     # Memories -------------------------------------------------------------------------------------
 
     def row_memories(self, name=""):
-        """Of the rows that are kept, as in `Core.memories`."""
+        """Of the rows that are kept, and of the masks of a sparse core, as in `Core.memories`."""
         shape = self.kept[1], self.i_words.width * self.i_words.parts
-        return {f"{name}row_{bank}": shape for bank in range(self.banks)}
+        masks = range(self.banks if self.kernel[0] > 1 else 1) if self.sparse else ()
+        return ({f"{name}row_{bank}": shape for bank in range(self.banks)}
+                | {f"{name}mask_{bank}": (len(self.masks), self.seen_channels) for bank in masks})
 
     def check(self, what):
         """Refuse what has no gateware."""
@@ -209,3 +249,8 @@ class Branch(Window):
 def padded(values, channels):
     """``values`` (channels, ...) filled up to so many ``channels`` with copies of the first one's."""
     return np.concatenate([values, np.repeat(values[:1], channels - len(values), axis=0)])
+
+
+def _to_power(count):
+    """What is missing from ``count`` to a power of two."""
+    return (1 << (count - 1).bit_length()) - count

@@ -36,7 +36,7 @@ $(RUN)/answers.npz: $(RUN)/program.npz $(RUN)/build/build.json
 	@$(BIN)/spikeloom run $< --virtual --samples 100 -o $@
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)  ## style and likely mistakes
 	$(BIN)/ruff check .

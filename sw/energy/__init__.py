@@ -1,0 +1,14 @@
+"""An analytical model of energy and cycles, of an accelerator with row-stationary dataflow: ``docs/energy.md``.
+
+    from spikeloom import energy
+    work = energy.of_network(network, inputs, trace.spikes)
+    print(energy.table(energy.estimate(work)))
+"""
+
+from .formats import FORMATS, Occupancy, cheapest
+from .hardware import Architecture, Costs
+from .model import COMPONENTS, Estimate, LayerEstimate, estimate, table
+from .workload import Activity, Layer, Workload, load, of_network
+
+__all__ = ["COMPONENTS", "FORMATS", "Activity", "Architecture", "Costs", "Estimate", "Layer", "LayerEstimate",
+           "Occupancy", "Workload", "cheapest", "estimate", "load", "of_network", "table"]

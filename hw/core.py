@@ -26,9 +26,9 @@ class LayerCore(wiring.Component):
     ``core.units`` update units. A group takes max(events + 1, ``core.pace``) cycles, and a time step ``core.groups``
     times that: a silent input costs nothing.
 
-    Where the core is sparse, a group's replay has only those events for which it has a row of weights. Events are sorted
-    by groups as they come, which takes a cycle for each of these visits, and one for an event without any; a time step
-    takes as long as this or as its groups, whichever is more.
+    Where the core is sparse, a group's replay has only those events for which it has a row of weights. Events are
+    sorted by groups as they come, which takes a cycle for each of these visits, and one for an event without any. Of
+    this and the replay of the time step before, which goes on meanwhile, the longer decides.
 
     Once begun, a time step is never stopped, so before the first group ends a token is taken from ``o_permit``:
     whoever takes the spikes promises room for one time step.

@@ -135,8 +135,8 @@ class Loader(wiring.Component):
 
 def image_memory(m, name, image, addr, load=None, *, layout=None, single_port=False, en=1):
     """A memory, the submodule ``name``, that starts with what the `Image` holds; the row at ``addr``, a cycle later,
-    seen as the data layout ``layout`` if there is one. It stays while ``en`` is low, which only a memory without ``load``
-    heeds.
+    seen as the data layout ``layout`` if there is one. It stays while ``en`` is low, which only a memory without
+    ``load`` heeds.
 
     With ``load``, its `MemoryLoadSignature`, the memory can be written, and ``load.row`` takes the place of ``addr``
     while ``load.active``. One with a single port starts with nothing.

@@ -25,10 +25,10 @@ def decoded(weight_format, code):
 class Synapses(wiring.Component):
     """Adds a row of weights to all lanes at each visit, and hands the sums over at each ``end``.
 
-    A visit reads the row of its input and the current group, or in a sparse core the row that it names. At an ``end`` every lane's sum moves into a
-    shift register, from which ``units`` sums leave per cycle, while the accumulators start the next group from
-    zero. Sums may wrap on the way: the width holds every sum that can be final, and addition modulo a power of
-    two does not mind the order.
+    A visit reads the row of its input and the current group, or in a sparse core the row that it names. At an ``end``
+    every lane's sum moves into a shift register, from which ``units`` sums leave per cycle, while the accumulators
+    start the next group from zero. Sums may wrap on the way: the width holds every sum that can be final, and addition
+    modulo a power of two does not mind the order.
 
     Throughput: one visit or ``end`` per cycle; two ends are at least ``core.pace`` cycles apart. Latency from
     a visit to its effect on the accumulators: `latency` cycles.

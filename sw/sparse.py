@@ -12,8 +12,8 @@ __all__ = ["SparseRows", "occupied"]
 
 
 def occupied(weights, lanes):
-    """Whether a group of ``lanes`` neurons has any weight other than zero for an input: bool array (groups, inputs), for
-    ``weights`` (n_out, inputs)."""
+    """Whether a group of ``lanes`` neurons has any weight other than zero for an input: bool array (groups, inputs),
+    for ``weights`` (n_out, inputs)."""
     starts = np.arange(0, len(weights), lanes)
     return np.logical_or.reduceat(weights != 0, starts, axis=0)
 

@@ -125,30 +125,20 @@ def verify(board, program, inputs, progress=None):
 
 
 def _events(program, inputs, trace):
-    """How many events each layer counts: int array (samples, layers)."""
+    """How many events each layer counts: int array (samples, layers). One of a convolution counts once for each row
+    that goes out and sees it, in the first group of channels."""
     network, counts = program.network, []
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
     for core, sources in zip(program.cores, network.sources, strict=True):
         layer, (own, *_) = core.layer, sources
         if isinstance(core, MapCore):
             windows = (core, core.shortcut) if core.shortcut else (core,)
-            counts.append(sum(_seen(window, fired[source]) for window, source in zip(windows, sources, strict=True)))
+            counts.append(sum(window.visits(fired[source], [0])[0].sum((1, 2, 3)).astype(np.int64)
+                              for window, source in zip(windows, sources, strict=True)))
         else:
             z = reference.pool(layer, fired[own]) if layer.pool and layer.pool.kind == "max" else fired[own]
             counts.append(_bits(z).reshape(len(z), -1).sum(axis=1))
     return np.stack(counts, axis=1)
-
-
-def _seen(window, z):
-    """How many events of ``z`` (samples, time steps, n_in) a convolution's `Window` sees: int array (samples,). Each
-    counts once for each row that goes out and sees it, in the first group of channels."""
-    synapses = window.synapses
-    z = reference.pool(synapses, z) if window.merged != (1, 1) else z.reshape(*z.shape[:2], *synapses.input_shape)
-    (rows, columns), first = window.kept, window.seen[0]
-    met = (np.arange(columns) + window.padding[1]) % window.stride[1] < window.kernel[1]
-    by_row = _bits(z[:, :, :rows, :columns, first:first + window.seen_channels])[:, :, :, met].sum(axis=(1, 3, 4))
-    tops = window.stride[0] * np.arange(synapses.shape[0]) - window.padding[0]
-    return sum(by_row[:, max(top, 0):max(top + window.kernel[0], 0)].sum(axis=1) for top in tops)
 
 
 def _bits(z):

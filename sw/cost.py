@@ -7,6 +7,7 @@ convolution the cycles of a pass over each of its rows.
 """
 
 import dataclasses
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,9 @@ LOAD_LUTS = 30
 #: Cycles between two positions for which the passes of a convolution are measured; others lie between them.
 PACES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
+#: What is known of an `Activity` beside its events, and the digits of it that a network's notes keep.
+DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2}
+
 
 # Activity ---------------------------------------------------------------------------------------
 
@@ -48,10 +52,19 @@ class Activity:
         set bits of its inputs, before pooling
     rows : array (len(PACES), rows of the layer's map), of a convolution
         cycles of one pass over the columns, for each of its rows and each of `PACES`; 0 for a row that is skipped
+    channels : array (channels that come in), of a convolution
+        events by channel, from which follows what a sparse core visits; None where ``rows`` are those of a sparse core
+    inputs : array (inputs,), of a dense layer
+        set bits of each of its inputs, behind a pool
+    beside : float, with a shortcut
+        its events in a pass over all rows
     """
 
     events: float
     rows: np.ndarray | None = None
+    channels: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    beside: float | None = None
 
     def row_cycles(self, pace):
         """Cycles of a pass over each row, with ``pace`` cycles from a position to the next."""
@@ -65,7 +78,7 @@ class Activity:
         return (1 - share) * self.rows[upper - 1] + share * self.rows[upper]
 
 
-def measure(network, inputs, spikes):
+def measure(network, inputs, spikes, cores=None):
     """The `Activity` of each layer at each time step of each sample, one sample after the other: a list of lists.
 
     Parameters
@@ -73,70 +86,88 @@ def measure(network, inputs, spikes):
     inputs : int array (samples, time steps, n_in)
     spikes : list of int arrays (samples, time steps, n_out), one for each layer
         what it makes of them
+    cores : sequence, optional
+        of each layer; the activity is then that of these, where they are sparse
     """
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     steps = inputs.shape[0] * inputs.shape[1]
     layers = []
-    for layer, (source, *others) in zip(network.layers, network.sources, strict=True):
-        events = _set_bits(fired[source]).sum(-1).reshape(steps)
-        rows = [None] * steps
+    for number, (layer, (source, *others)) in enumerate(zip(network.layers, network.sources, strict=True)):
+        bits = _set_bits(fired[source]).reshape(steps, -1)
+        rows, channels, inputs, beside = ([None] * steps for _ in range(4))
         if isinstance(layer, Conv2d):
             own = fired[layer.name] if can_rest(layer) else None
-            beside = fired[others[0]] if others else None
-            rows = row_activity(layer, fired[source], own, beside).reshape(len(PACES), steps, -1).swapaxes(0, 1)
-        layers.append([Activity(float(each), row) for each, row in zip(events, rows, strict=True)])
+            shortcut = _shortcut_events(layer, fired[others[0]]) if others else None
+            core = cores[number] if cores and cores[number].sparse else None
+            rows = row_activity(layer, fired[source], own, shortcut, core).reshape(len(PACES), steps, -1).swapaxes(0, 1)
+            if others:
+                beside = shortcut.reshape(steps, -1).sum(1)
+            if core is None:
+                channels = bits.reshape(steps, -1, layer.input_shape[2]).sum(1)
+        else:
+            inputs = _pooled_bits(layer, fired[source]).reshape(steps, -1)
+        layers.append([Activity(float(each), *more)
+                       for each, *more in zip(bits.sum(1), rows, channels, inputs, beside, strict=True)])
     return [list(step) for step in zip(*layers, strict=True)]
 
 
 def mean(steps):
     """The mean `Activity` of each layer over time steps, as `measure` gives them."""
-    return [Activity(float(np.mean([each.events for each in layer])),
-                     None if layer[0].rows is None else np.mean([each.rows for each in layer], axis=0))
+    def of(layer, name):
+        values = [getattr(each, name) for each in layer]
+        return None if values[0] is None else np.mean(values, axis=0)
+
+    return [Activity(float(of(layer, "events")), *(of(layer, name) for name in DETAILS))
             for layer in zip(*steps, strict=True)]
 
 
-def row_activity(layer, z, own=None, beside=None):
-    """Cycles (len(PACES), samples, time steps, rows) of a pass over each row of a convolution, for its inputs ``z``
-    (samples, time steps, n_in), and those of its shortcut, ``beside``. Where its ``own`` spikes (samples, time steps,
-    n_out) are given, rows at rest are skipped."""
-    made = geometry(layer)
-    samples, steps, _ = z.shape
-    if layer.pool and layer.pool.kind == "sum":
-        z = z.reshape(samples, steps, *layer.input_shape)
-    else:
-        z = reference.pool(layer, z)
-    rows, columns = made.kept
-    events = _set_bits(z[:, :, :rows, :columns]).sum(-1) / layer.groups
-    for axis, size in ((2, rows), (3, columns)):  # what no kernel meets is not kept
-        side = axis - 2
-        met = (np.arange(size) + made.padding[side]) % made.stride[side] < made.kernel[side]
-        events = events * met.reshape((-1, 1) if axis == 2 else (-1,))
-    before = np.concatenate([np.zeros((samples, steps, 1, columns)), events.cumsum(2)], axis=2)
-    starts = np.arange(layer.shape[0]) * made.stride[0] - made.padding[0]
-    under = before[:, :, np.clip(starts + made.kernel[0], 0, rows)] - before[:, :, np.clip(starts, 0, rows)]
-    cycles = np.maximum(under, 1)
+def row_activity(layer, z, own=None, beside=None, core=None):
+    """Cycles (len(PACES), samples, time steps, rows) of a pass over each row of a convolution, the mean of its groups,
+    for its inputs ``z`` (samples, time steps, n_in), and with the events of its shortcut, ``beside`` (samples, time
+    steps, rows, columns). Where its ``own`` spikes (samples, time steps, n_out) are given, rows at rest are skipped;
+    where a sparse ``core`` is, its groups only visit what they have weights for."""
+    made = geometry(layer, layer.shape[2] // layer.groups)
+    under = made.visits(z)
+    cycles = np.maximum(under if core is None else core.visits(z), 1)
     # Columns up to the end of a stride complete a position.
+    columns = made.kept[1]
     ends = (np.arange(columns) + made.padding[1]) % made.stride[1] == made.stride[1] - 1
     first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
-    cycles = np.add.reduceat(cycles, first, axis=3)
+    cycles = np.add.reduceat(cycles, first, axis=-1)
     if beside is not None:  # each event of a shortcut is one more of its position
-        channels = layer.shortcut.pooled_shape[2]
-        ones = dataclasses.replace(layer.shortcut, weights=np.ones((1, channels, 1, 1), int), groups=1)
-        each = reference.convolve(ones, reference.pool(ones, _set_bits(beside)))[..., 0] / layer.shortcut.groups
-        count = min(cycles.shape[3], layer.shape[1])
-        cycles[..., :count] += each[..., :count]
-    passes = np.stack([np.maximum(cycles, pace).sum(3) for pace in PACES])
+        count = min(cycles.shape[-1], layer.shape[1])
+        cycles[..., :count] += beside[..., :count]
+    passes = np.stack([np.maximum(cycles, pace).sum(-1).mean(0) for pace in PACES])
     if own is not None:
+        samples, steps, _ = z.shape
         fired = own.reshape(samples, steps, layer.shape[0], -1).any(3)
         fired = np.concatenate([np.zeros_like(fired[:, :1]), fired[:, :-1]], axis=1)
-        passes *= fired | under.any(3)
+        passes *= fired | under.any((0, -1))
     return passes
+
+
+def _pooled_bits(layer, z):
+    """Set bits of each input of a dense layer, behind its pool, for what comes before it (samples, time steps, n_in)."""
+    if layer.pool and layer.pool.kind == "sum":
+        return reference.pool(layer, _set_bits(z))
+    return _set_bits(reference.pool(layer, z))
+
+
+def _shortcut_events(layer, z):
+    """Events (samples, time steps, rows, columns) that a pass has for each position from the layer's shortcut."""
+    channels = layer.shortcut.pooled_shape[2]
+    ones = dataclasses.replace(layer.shortcut, weights=np.ones((1, channels, 1, 1), int), groups=1)
+    return reference.convolve(ones, reference.pool(ones, _set_bits(z)))[..., 0] / layer.shortcut.groups
 
 
 def assumed(layer, events):
     """The `Activity` of a layer of which only the ``events`` of a time step are known: they are spread evenly."""
     if not isinstance(layer, Conv2d):
-        return Activity(events)
+        each = events / layer.n_in
+        if layer.pool:
+            block = layer.pool.rows * layer.pool.columns
+            each = block * each if layer.pool.kind == "sum" else 1 - max(0.0, 1 - each) ** block
+        return Activity(events, inputs=np.full(layer.weights.shape[1], each))
     made = geometry(layer)
     rows, columns = made.kept
     raw = layer.input_shape[0] * layer.input_shape[1]
@@ -149,38 +180,66 @@ def assumed(layer, events):
     chances = np.exp(count * np.log(np.maximum(under, 1e-9))[:, None] - under[:, None] - log)  # Poisson's
     chances[:, -1] += 1 - chances.sum(1)
     return Activity(events, np.stack([positions * (np.maximum(count, max(pace, made.stride[1])) * chances).sum(1)
-                                      for pace in PACES]))
+                                      for pace in PACES]), _evenly(layer, events))
+
+
+def _evenly(layer, events):
+    channels = layer.input_shape[2]
+    return np.full(channels, events / channels)
 
 
 def known(network, events=None):
     """The `Activity` of each layer: for ``events`` per time step if these are given, as the network's notes have it, or
     assumed. Raises `SpikeloomError` when it is not what it should be."""
-    notes, rows = network.notes, [None] * len(network.layers)
-    if events is None and notes.get("events") is not None:
-        events, rows = notes["events"], notes.get("rows", rows)
+    found = {name: [None] * len(network.layers) for name in DETAILS}
+    if events is None and network.notes.get("events") is not None:
+        events, found = network.notes["events"], found | {
+            name: network.notes[name] for name in DETAILS if name in network.notes}
     if events is None:
         events = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
     if len(events) != len(network.layers) or not all(float(each) >= 0 for each in events):
         raise SpikeloomError(f"Activity must be {len(network.layers)} numbers of events per time step, not {events}")
-    return [assumed(layer, float(each)) if row is None else Activity(float(each), np.array(row, float))
-            for layer, each, row in zip(network.layers, events, rows, strict=True)]
+    activities = []
+    for number, (layer, each) in enumerate(zip(network.layers, events, strict=True)):
+        seen = {name: np.array(found[name][number], float) for name in DETAILS if found[name][number] is not None}
+        spread = assumed(layer, float(each))
+        activities.append(Activity(spread.events, *(seen.get(name, getattr(spread, name)) for name in DETAILS)))
+    return activities
 
 
 def notes(activities):
-    """The entry ``rows`` of a network's notes."""
-    return {"rows": [None if each.rows is None else np.round(each.rows, 2).tolist() for each in activities]}
+    """The entries of a network's notes that hold `DETAILS`."""
+    return {name: [None if value is None else np.round(value, digits).tolist()
+                   for value in (getattr(each, name) for each in activities)] for name, digits in DETAILS.items()}
+
+
+def placed(program, activities):
+    """The ``activities`` of a program's layers, with what comes to each in the order that the layers before it have on
+    the array."""
+    orders = {layer.name: placement.order
+              for layer, placement in zip(program.network.layers, program.placements, strict=True)}
+    if not any(orders.values()):
+        return activities
+
+    def ordered(values, order):
+        return values if values is None else values.reshape(-1, len(order))[:, list(order)].reshape(-1)
+
+    sources = [orders.get(source) for source, *_ in program.network.sources]
+    return [each if order is None else dataclasses.replace(
+        each, channels=ordered(each.channels, order), inputs=ordered(each.inputs, order))
+        for each, order in zip(activities, sources, strict=True)]
 
 
 def _set_bits(z):
     return np.bitwise_count(np.abs(z))
 
 
-def geometry(layer):
-    """A core of a convolution, of the least size: what it keeps does not depend on its lanes."""
+def geometry(layer, channels=1):
+    """A core of a convolution for so many ``channels`` at once: what it keeps does not depend on its lanes."""
     words = WordFormat(layer.n_in, 1, shape=layer.input_shape)
     sets = -(-layer.kernel // layer.stride)
     # Nor on what there is no gateware for.
-    return MapCore(dataclasses.replace(layer, shortcut=None, attention=None, fire=Spike()), words, sets, 1)
+    return MapCore(dataclasses.replace(layer, shortcut=None, attention=None, fire=Spike()), words, sets * channels, 1)
 
 
 # A core -----------------------------------------------------------------------------------------
@@ -193,8 +252,75 @@ def step_cycles(core, activity):
         return sum(step_cycles(member, each) + member.layer.shape[0] * member.tail
                    for member, each in zip(core.members, activity, strict=True))
     if isinstance(core, MapCore):
-        return float(core.groups * activity.row_cycles(core.pace).sum())
+        return float(_row_cycles(core, activity).sum())
+    if core.sparse:
+        sorting, groups = _sorted_cycles(core, activity)
+        return float(max(sorting, groups.sum()))
     return core.groups * max(activity.events + 1, core.pace)
+
+
+def _row_cycles(core, activity):
+    """Cycles of each row of a convolution's map, all its groups together."""
+    if core.sparse and activity.channels is not None:
+        activity = Activity(activity.events, _sparse_rows(core, activity))
+    return core.groups * activity.row_cycles(core.pace)
+
+
+def _sparse_rows(core, activity):
+    """The `Activity.rows` of a sparse core, from those of a dense one. Of the events of a position each group visits
+    those that it has weights for: a share of them, as often as chance has it."""
+    layer, paces = core.layer, np.array(PACES)
+    whole = max(activity.channels.sum(), 1e-9) / layer.groups
+    seen = np.stack([activity.channels[first:first + core.seen_channels] for first in core.seen])
+    shares = (core.filled.mean((1, 2)) * seen).sum(1) / whole
+    if activity.beside:
+        visits = whole * layer.kernel / layer.stride  # at the most: rows at the border see less
+        shares = (shares * visits + activity.beside) / (visits + activity.beside)
+
+    # How many positions have how many events: sums of what is more than a pace tell, and one number for all that have
+    # more events than the last pace.
+    positions = -(-(core.padding[1] % core.stride[1] + core.kept[1]) // core.stride[1])
+    below = np.diff(activity.rows, axis=0) / np.diff(paces)[:, None]
+    counts = np.diff(below, axis=0, prepend=0)
+    many = np.maximum(np.minimum(positions, activity.rows[-1] / paces[-1]) - below[-1], 0)
+    most = np.where(many > 1e-6, (activity.rows[-1] - paces[-1] * below[-1]) / np.maximum(many, 1e-6), paces[-1])
+    most, place = np.unique(np.round(most).astype(int), return_inverse=True)
+
+    events = np.concatenate([paces[:-1], most])
+    cycles = _visited(events, shares, np.maximum(paces, core.kept[1] / positions))
+    return (cycles[:len(paces) - 1].T @ counts) + cycles[len(paces) - 1 + place].T * many
+
+
+def _visited(events, shares, least):
+    """The mean, over ``shares``, of the visits that those of so many ``events`` take, where they take as many cycles as
+    ``least`` at least: array (events, least)."""
+    count = np.arange(events.max() + 1)
+    log = np.concatenate([[0.0], np.log(count[1:]).cumsum()])
+    share = np.clip(shares, 1e-9, 1 - 1e-9)[:, None, None]
+    fits = count <= events[:, None]
+    left = np.where(fits, events[:, None] - count, 0)
+    chances = np.exp(log[events][:, None] - log[count] - log[left] + count * np.log(share) + left * np.log1p(-share))
+    visits = count * np.maximum(shares, 1)[:, None]  # a group may see more than one of the convolution's
+    each = np.maximum(visits[:, :, None], least)
+    return np.einsum("gec,gcl->el", chances * fits, each) / len(shares)
+
+
+def _sorted_cycles(core, activity):
+    """Cycles in which a sparse core of a dense layer sorts the events of a time step, and those of each group's replay
+    (groups,)."""
+    rows, seen = core.sparse_rows, activity.inputs
+    if seen is None:
+        seen = assumed(core.layer, activity.events).inputs
+    of_input = np.bincount(rows.inputs, minlength=len(seen))
+    # A share of an event, which the mean of several time steps has, is one now and then: long replays cost more than
+    # short ones save, as no group takes less than the pace.
+    share = seen % 1
+    visits, variance = (np.bincount(rows.groups, each[rows.inputs], core.groups)
+                        for each in (seen, share * (1 - share)))
+    ahead, deviation = visits + 1 - core.pace, np.sqrt(np.maximum(variance, 1e-12))
+    normal = statistics.NormalDist()
+    likely, dense = (np.array([of(each) for each in ahead / deviation]) for of in (normal.cdf, normal.pdf))
+    return float(seen @ np.maximum(of_input, 1)) + 1, core.pace + ahead * likely + deviation * dense
 
 
 def estimate_luts(core, target):
@@ -269,8 +395,9 @@ def predict(program, steps):
     by row: one begins once the rows that it sees are complete and the one before is done, and once the layers behind
     have a bank for it; and its own banks are free again once no later row sees them.
     """
-    stages = [(_MapStage if isinstance(core, MapCore) else _ListStage)(core, [step[number] for step in steps])
-              for number, core in enumerate(program.cores)]
+    steps = [placed(program, step) for step in steps]
+    stages = [(_MapStage if isinstance(core, MapCore) else _SortStage if core.sparse else _ListStage)(
+        core, [step[number] for step in steps]) for number, core in enumerate(program.cores)]
     shared = [_Turns([stages[number] for number, (engine, _) in enumerate(program.places) if engine == each])
               for each, core in enumerate(program.engines) if len(core.members) > 1]
     by_name = {core.layer.name: stage for core, stage in zip(program.cores, stages, strict=True)}
@@ -365,6 +492,35 @@ class _ListStage(_Stage):
         return True
 
 
+class _SortStage(_ListStage):
+    """A dense layer whose core is sparse: a list is sorted once, into one of two banks, while the other is replayed."""
+
+    def __init__(self, core, activities):
+        super().__init__(core, activities)
+        self.sorted, self.replayed = 0.0, []
+
+    def advance(self):
+        step = len(self.done)
+        last = (step + 1) * self.source.per_step - 1
+        permit = self.permitted(step)
+        if permit is None or len(self.source.done) <= last:
+            return False
+        core, ready = self.core, self.source.done[last]
+        sorting, groups = _sorted_cycles(core, self.activities[step])
+        free = self.replayed[step - 2] if step >= 2 else core.groups
+        entries = _words(core.i_words, self.activities[step].events) + 1
+        self.sorted = max(ready + LIST_CYCLES, self.sorted, free) + sorting
+        first = max(max(self.sorted + SORT_CYCLES, self.ended) + groups[0],
+                    self.ended + core.pace if step else 0.0, permit)
+        self.ended = first + groups[1:].sum()
+        self.replayed.append(self.ended)
+        self.read = max(max(ready + 4, self.read + 1) + entries, self.sorted - READ_AHEAD * sorting / entries)
+        self.released.append(self.read)
+        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.left -= 1
+        return True
+
+
 class _MapStage(_Stage):
     """A convolution."""
 
@@ -374,7 +530,7 @@ class _MapStage(_Stage):
         self.core, self.turns = core, None
         entry = core.banks * core.seen_channels * (core.i_words.width if core.i_words.graded else 1)
         self.in_flight = min(core.kept[1], IN_FLIGHT + (entry - 1).bit_length() / 2)  # columns: one a scanner's stage
-        self.cycles = [core.groups * each.row_cycles(core.pace) for each in activities]
+        self.cycles = [_row_cycles(core, each) for each in activities]
         kept, tops = core.kept[0], [core.stride[0] * row - core.padding[0] for row in range(rows)]
         self.needed = [min(top + core.kernel[0], kept) for top in tops]
         self.dropped = [*(min(max(top, 0), kept) for top in tops[1:]), kept]
@@ -424,6 +580,7 @@ class _MapStage(_Stage):
         self.free += [self.ended - ahead] * (step * core.kept[0] + self.dropped[row] - len(self.free))
         if row == self.per_step - 1 and not self.turns:
             self.ended += core.tail
+        after += 2 + core.memory_registers if core.sparse else 0  # on the way, where rows of weights are looked up
         self.done.append(self.ended + after + core.memory_registers)
         self.left -= 1
 
@@ -480,6 +637,9 @@ def _words(words, events):
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits; and from a row's last word to the first column that sees it.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
+
+#: From a time step sorted to its first visit.
+SORT_CYCLES = 12
 
 #: Columns between a line buffer and its scanner's end, and the cycles that empty ones take there.
 IN_FLIGHT, FLIGHT_CYCLES = 3, 9

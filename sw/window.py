@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from . import reference
 from .errors import SpikeloomError
 from .network import Shortcut
 from .words import WordFormat
@@ -211,6 +212,29 @@ class Window:
         values = np.stack([values[group, :, first:first + seen] for group, first in enumerate(self.seen)])
         values = values.reshape(groups, self.group, seen, kernel, self.sets, stride)  # column = set · stride + phase
         return values.transpose(0, 3, 5, 2, 4, 1).reshape(-1, self.sets * self.group)
+
+    def visits(self, z, groups=None):
+        """How many events of the inputs ``z`` (samples, time steps, n_in) each pass visits column by column: float64
+        array (groups, samples, time steps, rows that go out, columns that are kept); for all groups or for those
+        given."""
+        synapses, (rows, columns), (_, kernel, stride, _) = self.synapses, self.kept, self.weight_rows
+        groups = range(self.groups) if groups is None else groups
+        z = reference.pool(synapses, z) if self.merged != (1, 1) else z.reshape(*z.shape[:2], *synapses.input_shape)
+        events = np.bitwise_count(np.abs(z[:, :, :rows, :columns])).astype(np.float64)
+        counts = np.zeros((kernel, stride, events.shape[4], len(groups)))  # whether a group visits a channel's events
+        for at, group in enumerate(groups):
+            seen = slice(self.seen[group], self.seen[group] + self.seen_channels)
+            counts[:, :, seen, at] = self.filled[group] if self.sparse else 1
+        found = np.zeros((*z.shape[:2], synapses.shape[0], columns, len(groups)))
+        phases = (np.arange(columns) + self.padding[1]) % self.stride[1] // self.summed[1]
+        for row, phase in np.ndindex(kernel, stride):
+            at = np.flatnonzero(phases == phase)
+            visited = events[:, :, :, at] @ counts[row, phase]
+            for below in range(row * self.summed[0], (row + 1) * self.summed[0]):
+                sees = np.array(self._tops) + below
+                inside = np.flatnonzero((sees >= 0) & (sees < rows))
+                found[:, :, inside[:, None], at] += visited[:, :, sees[inside]]
+        return np.moveaxis(found, 4, 0)
 
     # Memories -------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from .model import (
 )
 from .network import INPUT, LONGEST_KERNEL, READOUTS, GradedSpike, NoLeak, Pool, ShiftLeak, Silent, Spike, TableLeak
 from .neuron import Neuron
+from .pruning import Pruning
 from .quantizers import (
     SAWB,
     Binary,
@@ -238,7 +239,8 @@ class Training:
     ----------
     loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane
     epochs_float, epochs_quantized : int
-        how long in floats, and then how long with everything rounded
+        how long in floats, and then how long with everything rounded; each of these is a phase, which a round of
+        `Pruning` divides
     batch : int
     rate : float
         Adam's learning rate at the start of each phase, for a parameter of natural size 1: weights take it
@@ -275,7 +277,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run. ``votes``: neurons of the last layer that vote for one class."""
+    """A whole training run. ``votes``: neurons of the last layer that vote for one class; ``pruning``: none by
+    default."""
 
     encoder: Direct | Rate | Latency | Delta | Frames
     layers: tuple[DenseLayer | ConvLayer, ...]
@@ -284,6 +287,7 @@ class Config:
     readout: str = "count"
     seed: int = 0
     votes: int = 1
+    pruning: Pruning | None = None
 
     def __post_init__(self):
         if not self.layers:
@@ -312,11 +316,21 @@ class Config:
             raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
         if dataset.has_events and replace(self.training.augment, shift=0.0, flip=False) != Augment():
             raise SpikeloomError("training.augment: frames of events can be shifted and flipped, no more")
+        if self.pruning and self.pruning.epochs[-1] >= self.training.epochs:
+            raise SpikeloomError(f"pruning: its last round comes after {self.pruning.epochs[-1]} epochs, where "
+                                 f"training has {self.training.epochs}")
         self.build(torch.Generator()).to_network()  # the network's own rules
 
     @property
     def dataset(self):
         return data.find(self.data.dataset)
+
+    @property
+    def phases(self):
+        """How many epochs are done where each phase of training begins: in floats, of each round of pruning, quantized;
+        and where the last one ends."""
+        begins = {0, self.training.epochs_float, *(self.pruning.epochs if self.pruning else ())}
+        return [*sorted(begins), self.training.epochs]
 
     @property
     def input(self):
@@ -340,7 +354,10 @@ class Config:
         for layer in layers:
             for branch in layer.branches:
                 branch.reset_parameters(generator)
-        return SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
+        network = SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
+        if self.pruning:
+            self.pruning.prepare(network)
+        return network
 
     @property
     def digest(self):

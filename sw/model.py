@@ -21,7 +21,7 @@ from torch.nn import functional
 from . import network as integer
 from . import quantizers, reference
 from .errors import SpikeloomError
-from .network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut
+from .network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut, TableLeak
 from .neuron import Neuron, parts, scan, workspace
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
@@ -453,6 +453,11 @@ class _Neurons:
         return (*self.branches, self.attention) if self.attention else self.branches
 
     @property
+    def own_tensors(self):
+        """(owner, name) of every tensor of weights of the layer, its shortcut and its attention."""
+        return [(owner, name) for owner in self.weighted for name in owner.tensors]
+
+    @property
     def _centered(self):
         return not isinstance(self.norm, BatchNorm) or self.norm.center
 
@@ -520,6 +525,36 @@ class _Neurons:
                                     self.training)
         return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
                     quantized=quantized, record=record)
+
+    @torch.no_grad()
+    def take(self, other):
+        """Take the latents of another layer, as `SpikingNetwork.take` says."""
+        for what, here, there in (
+                ("weights of shape", *([tuple(getattr(*tensor).shape) for tensor in layer.own_tensors]
+                                       for layer in (self, other))),
+                ("neurons with norm", *(layer.norm.kind + " without center" * (not layer._centered)
+                                        for layer in (self, other)))):
+            if here != there:
+                here, there = (each if isinstance(each, str) else ", ".join(map(str, each)) for each in (here, there))
+                raise SpikeloomError(f"layer {other.name} has {what} {there}, where layer {self.name} needs {here}")
+        ratio = self.weight_quantizer.span / other.weight_quantizer.span
+        if ratio != 1 and isinstance(self.neuron.leak, TableLeak):
+            raise SpikeloomError(f"layer {other.name} has weights of another kind than layer {self.name}, whose table "
+                                 "of leaks holds for one")
+        if self.attention:
+            gain = self.attention.time_weight_quantizer.span / other.attention.time_weight_quantizer.span
+            self.attention.shift.copy_(other.attention.shift + 2 * math.log2(gain))
+        for (owner, name), (its_owner, _) in zip(self.own_tensors, other.own_tensors, strict=True):
+            latent, quantizer, mask = its_owner.of(name)
+            weight = quantizer.floats(latent) * (1.0 if mask is None else mask)
+            getattr(owner, name).copy_(weight * (gain if owner is self.attention else ratio))
+        kept = 1.0 if other.bias_mask is None else other.bias_mask
+        if isinstance(self.norm, BatchNorm):
+            self.mean.copy_(other.mean * kept * ratio)
+            self.deviation.copy_(other.deviation * ratio)
+            ratio = 1.0
+        self.threshold.copy_(other.threshold * ratio)
+        self.bias.copy_(other.bias * kept * ratio)
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""
@@ -650,8 +685,22 @@ class SpikingNetwork(nn.Module):
 
     @property
     def tensors(self):
-        """(owner, name) of every tensor of weights: those of layers, shortcuts and attentions."""
-        return [(weighted, name) for layer in self.layers for weighted in layer.weighted for name in weighted.tensors]
+        """(owner, name) of every tensor of weights."""
+        return [tensor for layer in self.layers for tensor in layer.own_tensors]
+
+    def take(self, other):
+        """Take the latents of another `SpikingNetwork` of the same shapes, so that both compute the same in floats.
+
+        What was pruned there is zero. Where the kinds of weights differ, a layer's weights, thresholds and potentials
+        are scaled alike, by the ratio of their natural sizes; weights of kind normalized_binary normalize what they
+        take.
+
+        Raises `SpikeloomError` where that cannot be.
+        """
+        if len(self.layers) != len(other.layers):
+            raise SpikeloomError(f"has {len(other.layers)} layers, where {len(self.layers)} are needed")
+        for mine, its in zip(self.layers, other.layers, strict=True):
+            mine.take(its)
 
     def start_quantizing(self):
         """Set what quantizers learn from the latents at hand, which are clipped as `limit` does."""

@@ -18,7 +18,8 @@
 ``config``
     SHA-256 of the training configuration
 ``trained``
-    {"epochs_float": epochs, "epochs_quantized": epochs}
+    {"epochs_float": epochs, "epochs_quantized": epochs}, and where it began with another run's latents "start",
+    SHA-256 of that checkpoint
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def quantize(checkpoint, *, data_dir=None, device=None):
                  "encoder": configuration.describe(state.config.encoder)},
         "accuracy": {"float": state.accuracy_float, "torch": state.accuracy},
         "config": state.config.digest,
-        "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized},
+        "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized}
+        | ({"start": state.start} if state.start else {}),
     }
     network = trained.to_network(notes)
     available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[1])

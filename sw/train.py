@@ -1,4 +1,5 @@
-"""Training: a float phase, then a phase with everything rounded, in one loop that can be stopped at any time.
+"""Training: a float phase, then a phase with everything rounded, in one loop that can be stopped at any time; rounds of
+pruning fall into either.
 
 After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the
 seed and the epoch's number: a run that was killed and started again ends in the same bits as one that was not
@@ -8,12 +9,14 @@ seed and the epoch's number: a run that was killed and started again ends in the
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import math
 import pickle
 import zipfile
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -30,7 +33,7 @@ CHECKPOINT = "checkpoint.pt"
 ZIP_FOLDER = 0x10
 
 
-def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True):
+def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True, start=None):
     """Train what ``config`` says and return the path of the checkpoint, ``out``/checkpoint.pt.
 
     A run that is under way in ``out`` is continued; one that is finished is left alone. TensorBoard event
@@ -49,18 +52,25 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
         other numbers of float and quantized epochs than the configuration's
     progress : bool
         whether to show it
+    start : path, optional
+        another run's checkpoint, with whose latents to begin (`spikeloom.model.SpikingNetwork.take`)
 
-    Raises `SpikeloomError` when the data is not there or ``out`` holds another configuration's run.
+    Raises `SpikeloomError` when the data is not there, ``out`` holds another configuration's run or one with another
+    start, or the start does not fit.
     """
     config = config if isinstance(config, configuration.Config) else configuration.load(config)
     if epochs is not None:
         config = replace(config, training=replace(config.training, epochs_float=epochs[0],
                                                   epochs_quantized=epochs[1]))
     path = Path(out) / CHECKPOINT
-    state = load(path) if path.exists() else State.fresh(config)
+    state = load(path) if path.exists() else State.fresh(config, start)
     if state.config != config:
         raise SpikeloomError(f"{path}: is from another configuration ({_difference(state.config, config)}); "
                              "give another folder, or remove this one to start again")
+    if state.start != (start and _digest(start)):
+        raise SpikeloomError(f"{path}: began {'elsewhere' if start else 'with a checkpoint'}, not with "
+                             f"{start or 'weights drawn at random'}; give another folder, or remove this one to start "
+                             "again")
     if not state.finished:
         with _threads(config.training.threads):
             _train(state, path, data_dir, device, progress)
@@ -84,7 +94,7 @@ def _train(state, path, data_dir, device, progress):
     optimizer = make_optimizer(config, model)
     if state.optimizer:
         optimizer.load_state_dict(state.optimizer)
-    training = config.training
+    training, phases = config.training, config.phases
     steps = max(1, len(kept) // training.batch)
 
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
@@ -96,8 +106,16 @@ def _train(state, path, data_dir, device, progress):
         while state.epoch < training.epochs:
             epoch = state.epoch
             quantized = epoch >= training.epochs_float
-            if epoch == training.epochs_float:
-                model.start_quantizing()
+            if epoch in phases:
+                begins = epoch == training.epochs_float
+                if config.pruning and epoch in config.pruning.epochs:
+                    config.pruning.prune(model, epoch)
+                    if config.pruning.rewind:
+                        masks = {name: value for name, value in model.state_dict().items() if name.endswith("_mask")}
+                        model.load_state_dict(state.initial | masks)
+                        begins = quantized
+                if begins:
+                    model.start_quantizing()
                 optimizer = make_optimizer(config, model)
             if quantized:
                 model.anneal((epoch - training.epochs_float) / max(1, training.epochs_quantized - 1))
@@ -127,7 +145,7 @@ def _train(state, path, data_dir, device, progress):
             state.epoch += 1
             if held_out:
                 figures["accuracy/validation"] = accuracy(config, model, *validation, quantized=quantized)
-                if quantized and figures["accuracy/validation"] > state.best_accuracy:
+                if epoch >= phases[-2] and figures["accuracy/validation"] > state.best_accuracy:
                     state.best_accuracy = figures["accuracy/validation"]
                     state.best = _copy(model)
             if state.epoch == training.epochs_float:
@@ -179,10 +197,8 @@ def make_optimizer(config, model):
 def set_rate(optimizer, config, epoch):
     """Set the learning rates for a moment, ``epoch`` in fractions of an epoch since the beginning."""
     training = config.training
-    if epoch >= training.epochs_float:
-        done = (epoch - training.epochs_float) / training.epochs_quantized
-    else:
-        done = epoch / training.epochs_float
+    first, end = next((first, end) for first, end in pairwise(config.phases) if epoch < end)
+    done = (epoch - first) / (end - first)
     factor = (1 + math.cos(math.pi * done)) / 2 if training.schedule == "cosine" else 1.0
     for group in optimizer.param_groups:
         group["lr"] = training.rate * factor * group["size"]
@@ -233,6 +249,10 @@ class State:
         the model that did best on the validation part so far
     accuracy_float, accuracy : float or None
         on the test set, at the end of the float phase (in floats) and of the run (in integers)
+    start : str or None
+        SHA-256 (hexadecimal) of the checkpoint that the run began with
+    initial : dict or None
+        the model before the first epoch, where pruning rewinds to it
     """
 
     config: configuration.Config
@@ -243,11 +263,23 @@ class State:
     best_accuracy: float = -1.0
     accuracy_float: float | None = None
     accuracy: float | None = None
+    start: str | None = None
+    initial: dict | None = None
 
     @classmethod
-    def fresh(cls, config):
-        """The state before the first epoch."""
-        return cls(config, 0, config.build(torch.Generator().manual_seed(config.seed)).state_dict())
+    def fresh(cls, config, start=None):
+        """The state before the first epoch, with the latents of the checkpoint ``start`` (a path) if it is given."""
+        model = config.build(torch.Generator().manual_seed(config.seed))
+        if start:
+            other = load(start)
+            trained = other.config.build()
+            trained.load_state_dict(other.model)
+            try:
+                model.take(trained)
+            except SpikeloomError as error:
+                raise SpikeloomError(f"{start}: {error}") from None
+        rewinds = config.pruning and config.pruning.rewind
+        return cls(config, 0, _copy(model), start=start and _digest(start), initial=_copy(model) if rewinds else None)
 
     @property
     def finished(self):
@@ -300,6 +332,13 @@ def load(path):
         raise SpikeloomError(f"{path}: a field is missing or of the wrong type "
                              f"({type(error).__name__})") from None
     return state
+
+
+def _digest(path):
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise SpikeloomError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _copy(model):

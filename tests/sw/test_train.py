@@ -12,7 +12,8 @@ from spikeloom import augment, config, data, losses, model, quantize, quantizers
 from spikeloom.encode import Frames
 from spikeloom.errors import SpikeloomError
 from spikeloom.model import BatchNorm
-from spikeloom.network import Dense, InputFormat, Network, Pool, WeightFormat
+from spikeloom.network import Dense, InputFormat, Network, Pool, TableLeak, WeightFormat
+from spikeloom.pruning import Pruning
 
 
 def tiny(**changes):
@@ -39,6 +40,16 @@ def maps(**changes):
     training = replace(digits.training, loss=losses.RateCrossEntropy(0.5), epochs_float=1, epochs_quantized=2,
                        rate=0.03, augment=augment.Augment(shift=0.5))
     return replace(digits, layers=layers, training=training, votes=2, readout="count", **changes)
+
+
+def sparse(**changes):
+    """A configuration that is pruned in two rounds, the second of which it goes back for, with weights that have
+    parameters of their own."""
+    layers = (config.DenseLayer(size=16, v_width=9, weights=quantizers.LearnedRange(4), norm=BatchNorm()),
+              config.DenseLayer(size=10, v_width=9, weights=quantizers.SumOfSigmoids(2)))
+    training = replace(tiny().training, loss=losses.RateCrossEntropy(0.5))
+    return replace(tiny(), layers=layers, training=training, readout="count",
+                   pruning=Pruning(0.5, rounds=2, every=2, rewind=True), **changes)
 
 
 def run(config_, out):
@@ -71,10 +82,11 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize(("moment", "validation", "kind"), [
-    *((moment, validation, tiny) for moment in (1, 2, 17, 30) for validation in (0.0, 0.2)), (24, 0.0, maps)])
+    *((moment, validation, tiny) for moment in (1, 2, 17, 30) for validation in (0.0, 0.2)),
+    (24, 0.0, maps), (24, 0.0, sparse)])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, monkeypatch, finished, moment, validation, kind):
     wanted = kind(data=config.Data("digits", validation))
-    whole = train.load(run(wanted, tmp_path / "whole") if validation or kind is maps else finished)
+    whole = train.load(run(wanted, tmp_path / "whole") if validation or kind is not tiny else finished)
     set_rate, count = train.set_rate, 0
 
     def stop(*arguments):
@@ -183,6 +195,88 @@ def test_tensorboard_can_read_what_is_logged(finished):
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
     assert events.Scalars("accuracy/test")[0].value == np.float32(train.load(finished).accuracy)
     assert "activity/hidden_1" in events.Tags()["scalars"]
+
+
+# Another run's latents --------------------------------------------------------------------------
+
+
+def trained(checkpoint):
+    state = train.load(checkpoint)
+    network = state.config.build()
+    network.load_state_dict(state.model)
+    return network.eval()
+
+
+def test_a_run_begins_with_the_latents_of_another(finished, tmp_path):
+    sixteen, ten = tiny().layers
+    fine = (replace(sixteen, weights=quantizers.LearnedRange(4)), replace(ten, weights=quantizers.Integer(4)))
+    wanted = replace(tiny(pruning=Pruning(0.5)), layers=fine, training=replace(tiny().training, epochs_float=0))
+    first = train.State.fresh(wanted, finished)
+    before, after = trained(finished), wanted.build().eval()
+    after.load_state_dict(first.model)
+    described = {"dataset": "digits", "encoder": config.describe(wanted.encoder)}
+    inputs = torch.from_numpy(data.samples(described, "test")[0])
+    expected, seen = (network(inputs, quantized=False, record=True) for network in (before, after))
+    for number, ratio in enumerate((1, 4)):  # the span of 4-bit integers
+        assert torch.equal(expected[0][number], seen[0][number])
+        torch.testing.assert_close(expected[1][number] * ratio, seen[1][number])
+
+    def begin(out, config_=wanted, start=finished):
+        return train.train(config_, out, start=start, device="cpu", progress=False)
+
+    path = begin(tmp_path / "run")
+    state = train.load(path)
+    assert (len(state.start), state.accuracy > train.load(finished).accuracy - 0.2) == (64, True)
+    assert begin(tmp_path / "run") == path
+    assert quantize.quantize(path).notes["trained"]["start"] == state.start
+    other = tmp_path / "other.pt"
+    train.save(replace(train.load(finished), epoch=2), other)
+    for start, message in ((other, f"began elsewhere, not with {other}"),
+                           (None, "began with a checkpoint, not with weights drawn at random")):
+        with pytest.raises(SpikeloomError) as error:
+            begin(tmp_path / "run", start=start)
+        assert str(error.value) == (f"{path}: {message}; give another folder, or remove this one to start again")
+    with pytest.raises(SpikeloomError, match="no such file"):
+        begin(tmp_path / "absent", start=tmp_path / "absent.pt")
+
+
+def test_maps_begin_with_the_latents_of_others(tmp_path):
+    """All that there is, pruned: convolutions with batch norm, shortcuts, attentions."""
+    source = replace(maps(), pruning=Pruning(0.3))
+    model_ = source.build(torch.Generator().manual_seed(3))
+    source.pruning.prune(model_, 0)
+    x = torch.randint(0, 4, (30, 4, 64), generator=torch.Generator().manual_seed(4))
+    for _ in range(5):
+        model_(x, quantized=False)
+    path = tmp_path / "source.pt"
+    train.save(train.State(source, 3, model_.state_dict()), path)
+    layers = [replace(layer, weights=quantizers.Integer(6)) for layer in maps().layers]
+    layers[-1] = replace(layers[-1], weights=quantizers.SAWB(3), attention=config.Attention(weights=quantizers.SAWB(4)))
+    wanted = replace(maps(), layers=tuple(layers))
+    made = wanted.build().eval()
+    made.load_state_dict(train.State.fresh(wanted, path).model)
+    expected, seen = (network.eval()(x, quantized=False)[0] for network in (model_, made))
+    for one, other in zip(expected, seen, strict=True):
+        assert (one != other).float().mean() < 2e-3  # rounding, of what is nearly at a threshold
+        assert one.any()
+
+
+def fewer(**changes):
+    return replace(tiny(), layers=(replace(tiny().layers[0], **changes), *tiny().layers[1:]))
+
+
+@pytest.mark.parametrize(("wanted", "message"), [
+    (lambda: fewer(size=12), "layer hidden_1 has weights of shape (16, 64), where layer hidden_1 needs (12, 64)"),
+    (lambda: fewer(norm=BatchNorm(), threshold=None),
+     "layer hidden_1 has neurons with norm none, where layer hidden_1 needs batch"),
+    (lambda: fewer(leak=TableLeak(tuple(range(-32, 32))), weights=quantizers.Integer(4), name="first"),
+     "layer hidden_1 has weights of another kind than layer first, whose table of leaks holds for one"),
+    (lambda: replace(tiny(), layers=(tiny().layers[0], *tiny().layers)), "has 2 layers, where 3 are needed")])
+def test_a_start_that_does_not_fit_is_told(finished, tmp_path, wanted, message):
+    with pytest.raises(SpikeloomError) as error:
+        train.train(wanted(), tmp_path, start=finished, device="cpu", progress=False)
+    assert str(error.value) == f"{finished}: {message}"
+    assert not any(tmp_path.iterdir())
 
 
 # Checkpoints ------------------------------------------------------------------------------------

@@ -42,12 +42,14 @@ class Occupancy:
     fiber: int = 1
 
     @classmethod
-    def of(cls, values, fiber=1):
-        """Counted of an array, in its own order."""
-        flat = np.asarray(values).ravel()
+    def of(cls, weights):
+        """Counted of weights, a matrix or an array of kernels whose rows are its last axis, in their own order."""
+        weights = np.asarray(weights)
+        flat = weights.ravel()
         found = np.flatnonzero(flat)
         runs = np.diff(np.concatenate([[-1], found, [flat.size]])) - 1
-        return cls(flat.size, len(found), int((runs // BLOCK).sum()), fiber)
+        return cls(flat.size, len(found), int((runs // BLOCK).sum()),
+                   weights.shape[-1] if weights.ndim > 2 else 1)
 
     @classmethod
     def expected(cls, positions, density, fiber=1):
@@ -62,10 +64,6 @@ class Occupancy:
     def density(self):
         """The share that is not zero."""
         return self.nonzeros / self.positions
-
-    def scaled(self, factor):
-        """So many times as many of the same."""
-        return Occupancy(self.positions * factor, self.nonzeros * factor, self.padding * factor, self.fiber)
 
 
 def dense(seen, width):

@@ -133,13 +133,15 @@ def _layer(layer, hardware, costs, keep_weights, keep_inputs, keep_outputs, wors
             "dram_maps": inputs_dram + outputs_dram}
     buffer = inputs_dram + inputs * passes + 2 * states + outputs + outputs_dram
     network = fetched + inputs * passes + 2 * states + sums * layer.kernel[0] + outputs
-    entry = stored / seen.nonzeros if seen.nonzeros else 0
-    event = keep_inputs(read, in_bits) / read.nonzeros if read.nonzeros else 0
+    # What scratchpads read for all computes, each with its share of the metadata.
+    met = Occupancy.expected(math.prod(layer.shape_in), activity, layer.kernel[1])
+    weights_read = layer.operations * activity * stored / seen.positions
+    inputs_read = layer.operations * seen.density * keep_inputs(met, in_bits) / met.positions
     parts = {name: bits * costs.dram_bit for name, bits in dram.items()} | {
         "buffer": buffer * costs.sram(hardware.buffer_bytes),
         "network": network * costs.network_bit,
-        "input_pad": (inputs * passes * layer.kernel[0] + computes * event) * costs.sram(hardware.input_bytes),
-        "weight_pad": (fetched * replicas + computes * entry) * costs.sram(hardware.weight_bytes),
+        "input_pad": (inputs * passes * layer.kernel[0] + inputs_read) * costs.sram(hardware.input_bytes),
+        "weight_pad": (fetched * replicas + weights_read) * costs.sram(hardware.weight_bytes),
         "psum_pad": 2 * computes * layer.sum_bits * costs.sram(hardware.psum_bytes),
         "adders": (computes * layer.sum_bits + 2 * states) * costs.adder_bit}
     cycles = max(sum(dram.values()) / hardware.dram_bits_per_cycle, buffer / hardware.buffer_bits_per_cycle,

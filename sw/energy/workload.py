@@ -213,7 +213,7 @@ def of_network(network, inputs, spikes):
             made.append(Layer(
                 layer.name if own else f"{layer.name}, shortcut",
                 branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1]), layer.shape,
-                (k, k), Occupancy.of(branch.weights, k), branch.weight_format.width, _activity(met),
+                (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _activity(met),
                 _activity(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
                 branch.n_in, _activity(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
                 sums, layer.v_width if own else 0))
@@ -231,7 +231,7 @@ def _attention(layer, z, bounds):
         side, _, k = weights.shape
         reach = sum(abs(bound) for bound in (low, high)) * side * k * max(map(abs, attention.weight_format.bounds))
         yield Layer(f"{layer.name}, attention to {what}", (1, slides, side), (1, slides, side), (1, k),
-                    Occupancy.of(weights, k), attention.weight_format.width, _activity(s), Activity(1.0, 1.0),
+                    Occupancy.of(weights), attention.weight_format.width, _activity(s), Activity(1.0, 1.0),
                     input_bits=_width(low, high), output_bits=_width(-reach, reach),
                     sum_bits=_width(-reach, reach), state_bits=0)
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import network as integer
-from . import quantizers, reference
+from . import quantizers, ranks, reference
 from .errors import SpikeloomError
 from .network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut, TableLeak
 from .neuron import Neuron, parts, scan, workspace
@@ -108,7 +108,7 @@ class _Normed(torch.autograd.Function):
             total.zero_()
         latent_grad = total * deviation if ctx.centered else None
         if ctx.of_batch:
-            count = current.numel() // len(mean)
+            total, along, count = ranks.total(total, along, current.numel() // len(mean))
             slope = (mean * total - along) / (count * deviation.square())  # − Σ grad · normalised current / (count · σ)
             offset, slope = (_each_position(each, current.shape[-1]) for each in (-total / count - slope * mean, slope))
             for part in parts(grad):  # in place: `scan` made this gradient, and nobody else has it
@@ -480,8 +480,8 @@ class _Neurons:
         worth ``step`` latents."""
         if not self.training:
             return self.mean / step, self.deviation / step
-        total, square = _sums(current, current, len(self.mean))
-        count = current.numel() // len(self.mean)
+        total, square, count = ranks.total(*_sums(current, current, len(self.mean)),
+                                           current.numel() // len(self.mean))
         mean = total / count if self._centered else torch.zeros_like(self.mean)
         deviation = (square / count - mean.square()).clamp_(min=0).add_(EPSILON).sqrt_()
         self.mean.lerp_(mean * step, self.norm.momentum)

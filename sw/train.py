@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from . import config as configuration
-from . import data, files
+from . import data, files, ranks
 from .errors import SpikeloomError
 from .model import batch_size, choose_device, exact_products
 
@@ -37,7 +37,7 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
     """Train what ``config`` says and return the path of the checkpoint, ``out``/checkpoint.pt.
 
     A run that is under way in ``out`` is continued; one that is finished is left alone. TensorBoard event
-    files go to ``out`` too.
+    files go to ``out`` too. Processes that torchrun started share the work, and all return when it is done.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
                              f"{start or 'weights drawn at random'}; give another folder, or remove this one to start "
                              "again")
     if not state.finished:
-        with _threads(config.training.threads):
+        device = choose_device(ranks.own_device(choose_device(device)))
+        with _threads(config.training.threads), ranks.joined(device):
             _train(state, path, data_dir, device, progress)
     return path
 
@@ -80,7 +81,6 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
 def _train(state, path, data_dir, device, progress):
     """Take ``state`` from where it is to its last epoch, saving it to ``path`` after each."""
     config = state.config
-    device = choose_device(device)
     samples, labels = (torch.from_numpy(array).to(device)
                        for array in data.load(config.data.dataset, "train", data_dir, config.encoder))
     test = data.load(config.data.dataset, "test", data_dir, config.encoder)
@@ -96,13 +96,16 @@ def _train(state, path, data_dir, device, progress):
         optimizer.load_state_dict(state.optimizer)
     training, phases = config.training, config.phases
     steps = max(1, len(kept) // training.batch)
+    if min(training.batch, len(kept)) < ranks.count():
+        raise SpikeloomError(f"A batch of {min(training.batch, len(kept))} samples cannot be divided among "
+                             f"{ranks.count()} processes")
 
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import
-
-    save(state, path)
-    with (SummaryWriter(str(path.parent), purge_step=state.epoch + 1) as events,
-          tqdm(total=training.epochs * steps, initial=state.epoch * steps, disable=not progress, unit="step",
-               desc="training") as bar):
+    first = ranks.is_first()
+    if first:
+        save(state, path)
+    with (_events(path.parent, state.epoch + 1) if first else contextlib.nullcontext() as events,
+          tqdm(total=training.epochs * steps, initial=state.epoch * steps, disable=not (progress and first),
+               unit="step", desc="training") as bar):
         while state.epoch < training.epochs:
             epoch = state.epoch
             quantized = epoch >= training.epochs_float
@@ -125,23 +128,28 @@ def _train(state, path, data_dir, device, progress):
             for step in range(steps):
                 chosen = order[step * training.batch:(step + 1) * training.batch]
                 set_rate(optimizer, config, epoch + step / steps)
-                inputs = config.encoder(augmented(config, samples[chosen], generator))
+                # What is random is so for the batch as a whole, whoever gets which part.
+                inputs = config.encoder(ranks.share(augmented(config, samples[chosen], generator)))
+                wanted = ranks.share(labels[chosen])
                 spikes, membranes = model(inputs, quantized=quantized)
-                loss = training.loss(*model.classes(spikes, membranes, quantized=quantized), labels[chosen])
+                loss = training.loss(*model.classes(spikes, membranes, quantized=quantized), wanted)
+                loss = loss * (len(wanted) / len(chosen))
                 optimizer.zero_grad()
                 loss.backward()
+                ranks.add_gradients(model.parameters())
                 optimizer.step()
                 if quantized:
                     model.limit()
                 total_loss += loss.detach() * len(chosen)
-                right += (model.scores(spikes, membranes).argmax(1) == labels[chosen]).sum()
+                right += (model.scores(spikes, membranes).argmax(1) == wanted).sum()
                 seen += len(chosen)
                 bar.update()
 
+            total_loss, right, *fired = ranks.total(total_loss, right, *((z != 0).sum() for z in spikes))
             figures = {"loss": float(total_loss) / seen, "accuracy/train": int(right) / seen,
                        "rate": optimizer.param_groups[0]["lr"]}
-            figures |= {f"activity/{layer.name}": float((z != 0).float().mean())
-                        for layer, z in zip(model.layers, spikes, strict=True)}
+            figures |= {f"activity/{layer.name}": int(count) / (z.numel() // len(wanted) * len(chosen))
+                        for layer, z, count in zip(model.layers, spikes, fired, strict=True)}
             state.epoch += 1
             if held_out:
                 figures["accuracy/validation"] = accuracy(config, model, *validation, quantized=quantized)
@@ -157,12 +165,20 @@ def _train(state, path, data_dir, device, progress):
                 state.accuracy = figures["accuracy/test"] = accuracy(config, model, *test)
                 state.best = None
             state.model, state.optimizer = _copy(model), optimizer.state_dict()
-            for name, value in figures.items():
-                events.add_scalar(name, value, state.epoch)
-            save(state, path)
+            if first:
+                for name, value in figures.items():
+                    events.add_scalar(name, value, state.epoch)
+                save(state, path)
             phase = "quantized" if quantized else "float"
             shown = figures.get("accuracy/validation", figures["accuracy/train"])
             bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}, {shown:.2%}")
+
+
+def _events(folder, step):
+    """The writer of what happens from this epoch on."""
+    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 @contextlib.contextmanager
@@ -218,17 +234,20 @@ def augmented(config, samples, generator):
 @torch.no_grad()
 def accuracy(config, model, samples, labels, *, quantized=True):
     """The share of ``samples``, as `spikeloom.data.load` gives them, that ``model`` classifies as ``labels`` (n,)
-    say."""
+    say. Several processes divide them among themselves."""
     device = model.layers[0].weight.device
-    samples, labels = torch.as_tensor(samples, device=device), torch.as_tensor(labels, device=device)
-    right, batch, training = 0, batch_size(model, config.encoder.time_steps), model.training
+    count = len(samples)
+    samples, labels = (ranks.share(torch.as_tensor(each, device=device)) for each in (samples, labels))
+    right, training = torch.zeros((), device=device), model.training
+    batch = batch_size(model, config.encoder.time_steps)
     model.eval()
     with exact_products():
         for start in range(0, len(samples), batch):
             outputs = model(config.encoder(samples[start:start + batch]), quantized=quantized)
-            right += int((model.scores(*outputs).argmax(1) == labels[start:start + batch]).sum())
+            right += (model.scores(*outputs).argmax(1) == labels[start:start + batch]).sum()
     model.train(training)
-    return right / len(samples)
+    right, = ranks.total(right)
+    return int(right) / count
 
 
 # Checkpoints ------------------------------------------------------------------------------------

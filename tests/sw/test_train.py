@@ -1,6 +1,8 @@
 """Training and quantization: learning, resuming in the same bits, and checkpoints that are not right."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +10,7 @@ import event_files
 import numpy as np
 import pytest
 import torch
-from spikeloom import augment, config, data, losses, model, quantize, quantizers, reference, train
+from spikeloom import augment, config, data, losses, model, quantize, quantizers, ranks, reference, train
 from spikeloom.encode import Frames
 from spikeloom.errors import SpikeloomError
 from spikeloom.model import BatchNorm
@@ -277,6 +279,85 @@ def test_a_start_that_does_not_fit_is_told(finished, tmp_path, wanted, message):
         train.train(wanted(), tmp_path, start=finished, device="cpu", progress=False)
     assert str(error.value) == f"{finished}: {message}"
     assert not any(tmp_path.iterdir())
+
+
+# Several processes ------------------------------------------------------------------------------
+
+
+SHARED = """
+readout = "count"
+data = { validation = 0.1 }
+encoder = { kind = "direct", width = 2, time_steps = 4 }
+
+[[layers]]
+kind = "conv"
+channels = 8
+norm = { kind = "batch" }
+weights = { kind = "learned", width = 3 }
+v_width = 8
+
+[[layers]]
+size = 10
+norm = { kind = "batch" }
+v_width = 8
+
+[training]
+loss = { kind = "rate_cross_entropy", scale = 0.5 }
+epochs_float = 2
+epochs_quantized = 3
+batch = 401
+rate = 0.03
+augment = { shift = 0.3 }
+
+[pruning]
+fraction = 0.3
+epoch = 1
+"""
+
+
+def losses_of(path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path.parent))
+    events.Reload()
+    return [event.value for event in events.Scalars("loss")]
+
+
+def test_two_processes_do_what_one_does(tmp_path, monkeypatch):
+    """torchrun takes over after the first epoch of one process, and goes on as that would have."""
+    file, out = tmp_path / "run.toml", tmp_path / "two"
+    file.write_text(SHARED)
+    alone = run(file, tmp_path / "one")
+    save = train.save
+
+    def stop(state, path):
+        save(state, path)
+        if state.epoch == 1:
+            raise Stop
+
+    monkeypatch.setattr(train, "save", stop)
+    with pytest.raises(Stop):
+        run(file, out)
+    monkeypatch.undo()
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+                    "spikeloom.cli", "train", str(file), "-o", str(out), "--device", "cpu"], check=True, timeout=300,
+                   capture_output=True)
+    expected, seen = losses_of(alone), losses_of(out / train.CHECKPOINT)
+    # Sums in another order round differently, and where a weight, or a neuron, is just at its threshold that can tell.
+    assert seen[:3] == pytest.approx(expected[:3], rel=1e-4)
+    assert seen == pytest.approx(expected, rel=0.03)
+    one, two = train.load(alone), train.load(out / train.CHECKPOINT)
+    assert two.finished and two.accuracy == pytest.approx(one.accuracy, abs=0.03) and two.accuracy > 0.5
+    assert two.accuracy_float == pytest.approx(one.accuracy_float, abs=0.01)
+    network = quantize.quantize(out / train.CHECKPOINT, device="cpu")
+    inputs, labels = data.samples(network.notes["data"], "test")
+    assert (reference.run(network, inputs).winners == labels).mean() == two.accuracy
+
+
+def test_a_batch_is_not_divided_among_more_processes_than_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "count", lambda: 65)
+    with pytest.raises(SpikeloomError, match="A batch of 64 samples cannot be divided among 65 processes"):
+        run(tiny(), tmp_path)
 
 
 # Checkpoints ------------------------------------------------------------------------------------

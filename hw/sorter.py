@@ -25,9 +25,11 @@ class Sorter(wiring.Component):
     who reads it go by how many entries it has. These numbers are read ahead, so that groups with few entries, or none,
     follow each other without a pause.
 
-    Throughput: an event takes a cycle for each of its rows, and one if it has none; an entry comes out per cycle. A time
-    step takes at least ``groups`` + `OVERHEAD` cycles on its way. Latency from a time step's end to its first entry:
-    `LATENCY` cycles. After a reset the first event waits until the numbers of a bank have been cleared.
+    Throughput: an event takes a cycle for each of its rows, and one if it has none; an entry comes out per cycle; the
+    numbers of a time step take a cycle for each group and `OVERHEAD`. As a third time step waits for one of the two
+    banks, sorting one and replaying it takes no less than two time steps, with `TURN` cycles between. Latency from a
+    time step's end to its first entry: `LATENCY` cycles. After a reset the first event waits until the numbers of a
+    bank have been cleared.
 
     Parameters
     ----------
@@ -43,8 +45,7 @@ class Sorter(wiring.Component):
         an event is taken
     """
 
-    #: Cycles from a time step's end to its first entry; and beside one for each group, between those of two time steps.
-    LATENCY, OVERHEAD = 12, 6
+    OVERHEAD, TURN, LATENCY = 3, 10, 16
 
     def __init__(self, core):
         words = core.i_words

@@ -8,6 +8,9 @@ Where a device has single-port memories, weights can be there too. They must the
 and widths must suit any weights, so the search is done with and without them; those with which the array is faster
 win.
 
+A layer can be sparse, with and without which it is looked at: what that saves in cycles and weights must pay for the
+memories that say which words of weights there are.
+
 Where a device cannot hold a core for each layer, convolutions that are alike share cores: of all ways to do so that
 fit, the fastest.
 """
@@ -15,6 +18,8 @@ fit, the fastest.
 import dataclasses
 import itertools
 from dataclasses import dataclass
+
+import numpy as np
 
 from . import cost
 from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
@@ -37,6 +42,9 @@ FIXED_BLOCKS = 3
 
 UNITS = (1, 2, 4, 8, 16)
 
+#: Whether layers may be sparse, and whether each that can must be.
+SPARSE = {"auto": (False, True), "never": (False,), "always": (True,)}
+
 #: With more layers than this that are alike, only neighbours are considered for sharing a core.
 FEW = 4
 
@@ -56,9 +64,9 @@ class Estimate:
     single_ports: int
 
 
-def estimates(network, number, target, activity, *, reloadable=False, words=None):
+def estimates(network, number, target, activity, *, reloadable=False, sparse="auto", words=None):
     """Every `Estimate` worth considering for layer ``number``: for each number of groups, each number of update units,
-    and each memory that the weights can be in.
+    each memory that the weights can be in, and dense or sparse where that makes a difference.
 
     The ``words`` that the layers before it send, by name, depend on their update units; four bits stand for them all
     where they are not given.
@@ -72,19 +80,38 @@ def estimates(network, number, target, activity, *, reloadable=False, words=None
             group = -(-channels // groups)
             group = -(-group // units) * units
             lanes = group * sets
-            if (lanes, units, "block") in found or group // units > 1024:
+            if (lanes, units) in found or group // units > 1024:
                 continue
+            options = []
             for memory in MEMORIES if reloadable and target.single_ports else MEMORIES[:1]:
-                placement = Placement(lanes, units, memory)
                 try:
-                    core = core_of(network, number, placement, target, reloadable, words)
+                    dense = core_of(network, number, Placement(lanes, units, memory), target, reloadable, words)
+                    options += _forms(dense, sparse)
                 except SpikeloomError as error:
                     refused = error
-                    continue
-                found[lanes, units, memory] = _estimate(placement, core, target, activity)
+            if options:
+                found[lanes, units] = [
+                    _estimate(Placement(lanes, units, core.memory, sparse=core.sparse), core, target, activity)
+                    for core in options]
     if not found:
         raise refused
-    return list(found.values())
+    return list(itertools.chain(*found.values()))
+
+
+def _forms(dense, sparse):
+    """A core as it is, and as a sparse one where it can be and some words of its weights are zero: those of both that
+    `SPARSE` has, or what there is."""
+    thin = _thin(dense)
+    same = isinstance(thin, SpikeloomError) or thin.image_shapes["weights"] == dense.image_shapes["weights"]
+    return [core for core in (dense, *([] if same else [thin])) if core.sparse in SPARSE[sparse]] or [dense]
+
+
+def _thin(dense):
+    """A core as a sparse one, or the `SpikeloomError` that says why it cannot be."""
+    try:
+        return dataclasses.replace(dense, sparse=True)
+    except SpikeloomError as error:
+        return error
 
 
 def _assumed_words(network):
@@ -97,30 +124,31 @@ def _estimate(placement, core, target, activity):
                     cost.estimate_blocks(core, target), core.single_ports)
 
 
-def _options(network, target, activity, reloadable, words=None):
+def _options(network, target, activity, reloadable, sparse, words=None):
     """The `estimates` of each layer."""
-    return [estimates(network, number, target, each, reloadable=reloadable, words=words)
+    return [estimates(network, number, target, each, reloadable=reloadable, sparse=sparse, words=words)
             for number, each in enumerate(activity)]
 
 
-def choose(network, target, activity, *, reloadable=False):
+def choose(network, target, activity, *, reloadable=False, sparse="auto"):
     """A `Placement` for each layer, or None when even the smallest does not fit. If any of them uses single-port
-    memory, the program must be ``reloadable``, if that was asked for or not."""
-    if _too_many_weights(network, target):  # known without a look at every placement
-        return None
-    found = _fitting(network, target, activity, reloadable)
-    if target.single_ports:
-        loaded = found if reloadable else _fitting(network, target, activity, True)
+    memory, the program must be ``reloadable``, if that was asked for or not, and no layer is sparse."""
+    if _too_many_weights(network, target, dense=reloadable or sparse == "never"):
+        return None  # known without a look at every placement
+    found = _fitting(network, target, activity, reloadable, sparse)
+    if target.single_ports and (reloadable or sparse != "always"):
+        loaded = found if reloadable else _fitting(network, target, activity, True, sparse)
         if loaded and (not found or _slowest(loaded) < _slowest(found)):
             found = loaded
     if found:
         return [estimate.placement for estimate in found]
-    return None if reloadable else _sharing(network, target, activity)
+    return None if reloadable else _sharing(network, target, activity, sparse)
 
 
-def _too_many_weights(network, target):
-    """Whether the weights alone are more bits than all memories of the device have."""
-    bits = [branch.weights.size * branch.weight_format.width for layer in network.layers for branch in layer.branches]
+def _too_many_weights(network, target, *, dense):
+    """Whether the weights alone, or those that are not zero, are more bits than all memories of the device have."""
+    bits = [(branch.weights.size if dense or 0 not in branch.weight_format.values else np.count_nonzero(branch.weights))
+            * branch.weight_format.width for layer in network.layers for branch in layer.branches]
     held = target.blocks * max(entries * width for entries, width in target.shapes)
     held += target.single_ports * SINGLE_PORT_SHAPE[0] * SINGLE_PORT_SHAPE[1]
     return sum(each for each in bits if each >= BLOCK_BITS) > held
@@ -130,25 +158,25 @@ def _slowest(chosen):
     return max(estimate.cycles for estimate in chosen)
 
 
-def _fitting(network, target, activity, reloadable):
+def _fitting(network, target, activity, reloadable, sparse):
     """An `Estimate` for each layer, together within the ``target`` with the words that these very cores send each
     other; or None."""
     words = None
     for _ in range(ROUNDS):
-        assumed = _search(_options(network, target, activity, reloadable, words), target)
+        assumed = _search(_options(network, target, activity, reloadable, sparse, words), target)
         if assumed is None:
             break
         found, words = _as_placed(network, target, activity, reloadable, assumed)
         if _fits(found, target):
             return found
-    found = _smallest(network, target, activity, reloadable)
+    found = _smallest(network, target, activity, reloadable, sparse)
     return found if _fits(found, target) else None
 
 
-def _smallest(network, target, activity, reloadable):
+def _smallest(network, target, activity, reloadable, sparse):
     """An `Estimate` for each layer: those that take the least, with weights in block RAM."""
     least = [min((estimate for estimate in option if not estimate.single_ports), key=lambda e: _cost(e, target))
-             for option in _options(network, target, activity, reloadable)]
+             for option in _options(network, target, activity, reloadable, sparse)]
     return _as_placed(network, target, activity, reloadable, least)[0]
 
 
@@ -160,7 +188,7 @@ def _as_placed(network, target, activity, reloadable, chosen):
             {core.layer.name: core.o_words for core in cores})
 
 
-def _sharing(network, target, activity):
+def _sharing(network, target, activity, sparse):
     """A `Placement` for each layer, some of them on the same core, such that together they are within the ``target``;
     or None."""
     words, alike = _assumed_words(network), {}
@@ -171,7 +199,7 @@ def _sharing(network, target, activity):
         except SpikeloomError:
             return None  # there is no gateware for it
         alike.setdefault(("alone", number) if features is None else tuple(features.items()), []).append(number)
-    own = _options(network, target, activity, False)
+    own = _options(network, target, activity, False, sparse)
     known = {}
     found = []
     for parts in itertools.product(*(_partitions(numbers) for numbers in alike.values())):
@@ -234,7 +262,7 @@ def _estimate_of(engine, activity, numbers, target):
     seen = [activity[number] for number in numbers]
     placement = Placement(engine.lanes, engine.units, engine.memory)
     if len(numbers) == 1:
-        return _estimate(placement, engine, target, *seen)
+        return _estimate(dataclasses.replace(placement, sparse=engine.sparse), engine, target, *seen)
     return Estimate(placement, cost.step_cycles(engine, seen),
                     cost.estimate_luts(engine, target) + COUNTER_LUTS * (len(numbers) - 1),
                     cost.estimate_blocks(engine, target), 0)
@@ -285,25 +313,25 @@ def _combinations(cheapest, single_ports):
     return sorted(found, key=lambda chosen: sum(e.single_ports for e in chosen))
 
 
-def _too_large(network, target, activity, reloadable):
+def _too_large(network, target, activity, reloadable, sparse):
     """The message, with what the smallest placement there is would take, and what holds the network."""
-    smallest = _smallest(network, target, activity, reloadable)
+    smallest = _smallest(network, target, activity, reloadable, sparse)
     luts = FIXED_LUTS[target.family] + sum(COUNTER_LUTS + estimate.luts for estimate in smallest)
     blocks = FIXED_BLOCKS + sum(estimate.blocks for estimate in smallest)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
                f"{round(USABLE_LOGIC[target.family] * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
     if target.single_ports:
         weights = sum(min(estimate.single_ports for estimate in option if estimate.single_ports)
-                      for option in _options(network, target, activity, True))
+                      for option in _options(network, target, activity, True, sparse))
         message += f" (or, for all its weights, {weights} single-port memories of {target.single_ports})"
     # Boards with the same device hold the same; one stands for them all.
     devices = {dataclasses.replace(other, name="", oscillator=0.0): other for other in reversed(TARGETS.values())}
     fits = [other.name for other in reversed(devices.values())
-            if choose(network, other, activity, reloadable=reloadable)]
+            if choose(network, other, activity, reloadable=reloadable, sparse=sparse)]
     return message + (f"; it fits {', '.join(fits)}" if fits else "; no target we know holds it")
 
 
-def compile(network, target_name, *, activity=None, placements=None, reloadable=False):
+def compile(network, target_name, *, activity=None, placements=None, reloadable=False, sparse="auto"):
     """Place ``network`` on a target.
 
     Parameters
@@ -318,16 +346,21 @@ def compile(network, target_name, *, activity=None, placements=None, reloadable=
         use these instead of looking for the best
     reloadable : bool
         let any network of the same shape be loaded later; where weights are in single-port memory this is so anyway
+    sparse : str
+        one of `SPARSE`: whether words of weights that are all zero are left out where that is cheaper, never, or always
+        where there are any
 
     Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
     does not fit, saying by how much and what would hold it, or has no gateware yet.
     """
     target = find(target_name)
+    if sparse not in SPARSE:
+        raise SpikeloomError(f"Sparse must be one of {', '.join(SPARSE)}, not {sparse!r}")
     activity = cost.known(network, activity)
     if placements is None:
-        placements = choose(network, target, activity, reloadable=reloadable)
+        placements = choose(network, target, activity, reloadable=reloadable, sparse=sparse)
     if placements is None:
-        raise SpikeloomError(_too_large(network, target, activity, reloadable))
+        raise SpikeloomError(_too_large(network, target, activity, reloadable, sparse))
     reloadable = reloadable or any(placement.memory == "single_port" for placement in placements)
     program = Program(network, target.name, placements, reloadable=reloadable)
     return dataclasses.replace(program, notes=describe(program, activity))
@@ -335,7 +368,8 @@ def compile(network, target_name, *, activity=None, placements=None, reloadable=
 
 def describe(program, activity):
     """The compiler's predictions, as a program's notes keep them."""
-    target = find(program.target)
+    target, given = find(program.target), activity
+    activity = cost.placed(program, activity)
     rows, cycles = [], []
     for number, engine in enumerate(program.engines):
         layers = [layer for layer, (on, _) in enumerate(program.places) if on == number]
@@ -352,11 +386,32 @@ def describe(program, activity):
             "single_ports": core.single_ports,
             **({"shares": [member.layer.name for member in whole.members]} if len(whole.members) > 1 else {}),
             "weight_bits": core.weights.size * core.layer.weight_format.width,
+            **_words_of(core, each, target, shares=len(whole.members) > 1),
         })
     slowest, layer = max(cycles)
     return {"activity": [each.events for each in activity], "layers": rows, "bottleneck": rows[layer]["layer"],
             "cycles_per_time_step": round(slowest, 1),
-            "cycles_per_sample": cost.predict(program, [activity] * program.network.time_steps)}
+            "cycles_per_sample": cost.predict(program, [given] * program.network.time_steps)}
+
+
+def _words_of(core, activity, target, *, shares):
+    """What a layer's row of notes says of its words of weights: how many there are, how many of them are ``zero``, and
+    where these are not left out, ``dense``: why."""
+    words, thin = len(core.weights), core if core.sparse else _thin(core)
+    if isinstance(thin, SpikeloomError):
+        return {"words": words, "zero": 0, "dense": str(thin).partition(": ")[2]}
+    found = {"words": words, "zero": words - thin.image_shapes["weights"][0]}
+    if core.sparse:
+        return found
+    if not found["zero"]:
+        why = "none of its words of weights is zero"
+    elif shares:
+        why = "it shares a core"
+    else:
+        why = (f"without the {found['zero']} of its {words} words of weights that are zero it would take "
+               f"{cost.step_cycles(thin, activity):.1f} cycles, {cost.estimate_luts(thin, target)} LUTs and "
+               f"{cost.estimate_blocks(thin, target)} block RAMs")
+    return found | {"dense": why}
 
 
 def table(program):
@@ -378,6 +433,11 @@ def table(program):
     for names in dict.fromkeys(tuple(row["shares"]) for row in notes["layers"] if "shares" in row):
         lines.append(f"{' and '.join([', '.join(names[:-1]), names[-1]])} share a core, whose logic and memories stand "
                      f"with {names[0]}, since {program.target} does not hold a core for each")
+    if any(row.get("zero") for row in notes["layers"]):
+        lines.append("; ".join(
+            f"{row['layer']} is dense: {row['dense']}" if "dense" in row else
+            f"{row['layer']} is sparse: it has {row['words'] - row['zero']} of {row['words']} words of weights"
+            for row in notes["layers"]))
     lines.append(f"{program.target}: {notes['cycles_per_time_step']} cycles per time step in the steady state, "
                  f"{notes['cycles_per_sample']} for one sample of {program.network.time_steps} time steps (predicted)")
     if program.reloadable:

@@ -17,6 +17,7 @@ from .core import BLOCK_BITS
 from .errors import SpikeloomError
 from .map_core import MapCore, can_rest
 from .network import INPUT, Conv2d, ShiftLeak, Spike
+from .order import arranged
 from .sharing import SharedCore
 from .words import WordFormat
 
@@ -78,7 +79,7 @@ class Activity:
         return (1 - share) * self.rows[upper - 1] + share * self.rows[upper]
 
 
-def measure(network, inputs, spikes, cores=None):
+def measure(network, inputs, spikes, program=None):
     """The `Activity` of each layer at each time step of each sample, one sample after the other: a list of lists.
 
     Parameters
@@ -86,11 +87,13 @@ def measure(network, inputs, spikes, cores=None):
     inputs : int array (samples, time steps, n_in)
     spikes : list of int arrays (samples, time steps, n_out), one for each layer
         what it makes of them
-    cores : sequence, optional
-        of each layer; the activity is then that of these, where they are sparse
+    program : spikeloom.program.Program, optional
+        of the network; the activity of sparse convolutions is then that of its very cores
     """
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     steps = inputs.shape[0] * inputs.shape[1]
+    orders = {layer.name: placement.order
+              for layer, placement in zip(network.layers, program.placements, strict=True)} if program else {}
     layers = []
     for number, (layer, (source, *others)) in enumerate(zip(network.layers, network.sources, strict=True)):
         bits = _set_bits(fired[source]).reshape(steps, -1)
@@ -98,8 +101,9 @@ def measure(network, inputs, spikes, cores=None):
         if isinstance(layer, Conv2d):
             own = fired[layer.name] if can_rest(layer) else None
             shortcut = _shortcut_events(layer, fired[others[0]]) if others else None
-            core = cores[number] if cores and cores[number].sparse else None
-            rows = row_activity(layer, fired[source], own, shortcut, core).reshape(len(PACES), steps, -1).swapaxes(0, 1)
+            core = program.cores[number] if program and program.placements[number].sparse else None
+            z = arranged(fired[source], orders.get(source))
+            rows = row_activity(layer, z, own, shortcut, core).reshape(len(PACES), steps, -1).swapaxes(0, 1)
             if others:
                 beside = shortcut.reshape(steps, -1).sum(1)
             if core is None:
@@ -147,7 +151,7 @@ def row_activity(layer, z, own=None, beside=None, core=None):
 
 
 def _pooled_bits(layer, z):
-    """Set bits of each input of a dense layer, behind its pool, for what comes before it (samples, time steps, n_in)."""
+    """Set bits of each input of a dense layer, behind its pool, for its source's spikes (samples, time steps, n_in)."""
     if layer.pool and layer.pool.kind == "sum":
         return reference.pool(layer, _set_bits(z))
     return _set_bits(reference.pool(layer, z))
@@ -255,7 +259,7 @@ def step_cycles(core, activity):
         return float(_row_cycles(core, activity).sum())
     if core.sparse:
         sorting, groups = _sorted_cycles(core, activity)
-        return float(max(sorting, groups.sum()))
+        return float(max(sorting, groups.sum(), (sorting + groups.sum() + SORT_CYCLES) / 2))
     return core.groups * max(activity.events + 1, core.pace)
 
 
@@ -308,19 +312,17 @@ def _visited(events, shares, least):
 def _sorted_cycles(core, activity):
     """Cycles in which a sparse core of a dense layer sorts the events of a time step, and those of each group's replay
     (groups,)."""
-    rows, seen = core.sparse_rows, activity.inputs
+    there, seen = core.sparse_rows.there, activity.inputs
     if seen is None:
         seen = assumed(core.layer, activity.events).inputs
-    of_input = np.bincount(rows.inputs, minlength=len(seen))
     # A share of an event, which the mean of several time steps has, is one now and then: long replays cost more than
     # short ones save, as no group takes less than the pace.
     share = seen % 1
-    visits, variance = (np.bincount(rows.groups, each[rows.inputs], core.groups)
-                        for each in (seen, share * (1 - share)))
+    visits, variance = there @ seen, there @ (share * (1 - share))
     ahead, deviation = visits + 1 - core.pace, np.sqrt(np.maximum(variance, 1e-12))
     normal = statistics.NormalDist()
     likely, dense = (np.array([of(each) for each in ahead / deviation]) for of in (normal.cdf, normal.pdf))
-    return float(seen @ np.maximum(of_input, 1)) + 1, core.pace + ahead * likely + deviation * dense
+    return float(seen @ np.maximum(there.sum(0), 1)) + 1, core.pace + ahead * likely + deviation * dense
 
 
 def estimate_luts(core, target):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from .errors import SpikeloomError
 __all__ = ["SparseRows", "occupied"]
 
 
-def occupied(weights, lanes):
-    """Whether a group of ``lanes`` neurons has any weight other than zero for an input: bool array (groups, inputs),
-    for ``weights`` (n_out, inputs)."""
-    starts = np.arange(0, len(weights), lanes)
-    return np.logical_or.reduceat(weights != 0, starts, axis=0)
+@lru_cache(maxsize=8)
+def occupied(layer, lanes):
+    """Whether a group of ``lanes`` neurons of a dense layer has any weight other than zero for an input: bool array
+    (groups, inputs)."""
+    return np.logical_or.reduceat(layer.weights != 0, np.arange(0, len(layer.weights), lanes), axis=0)
 
 
 class SparseRows:
@@ -31,8 +31,9 @@ class SparseRows:
 
     Attributes
     ----------
-    groups, inputs : int array (rows,)
-        of each row
+    there : bool array (groups, inputs)
+    count : int
+        rows
     """
 
     def __init__(self, core):
@@ -41,20 +42,32 @@ class SparseRows:
             raise SpikeloomError(f"Layer {core.layer.name}: weights of kind {form.kind} are never zero, "
                                  "so it cannot be sparse")
         self.core = core
-        found = occupied(core.layer.weights, core.lanes)
-        found[0, 0] |= not found.any()
-        self.inputs, self.groups = np.nonzero(found.T)
+        self.there = occupied(core.layer, core.lanes)
+        self.count = int(np.count_nonzero(self.there))
+        if not self.count:
+            self.there, self.count = np.zeros_like(self.there), 1
+            self.there[0, 0] = True
+
+    @cached_property
+    def _places(self):
+        inputs, groups = np.nonzero(self.there.T)
+        return groups, inputs
 
     @property
-    def count(self):
-        """Rows."""
-        return len(self.groups)
+    def groups(self):
+        """Of each row: int array (rows,)."""
+        return self._places[0]
+
+    @property
+    def inputs(self):
+        """Of each row: int array (rows,)."""
+        return self._places[1]
 
     @cached_property
     def entries(self):
         """For each group, the visits of a time step when every input spikes: a graded value has one for each bit."""
         words = self.core.i_words
-        return np.bincount(self.groups, minlength=self.core.groups) * (words.width if words.graded else 1)
+        return self.there.sum(1) * (words.width if words.graded else 1)
 
     @cached_property
     def weights(self):
@@ -86,7 +99,7 @@ class SparseRows:
         many there are; the group of each row; and one before the place where each group's list begins, in the first
         and in the second bank, for those who write and those who read it."""
         inputs, total = self._input_of_event, int(self.entries.sum())
-        counts = np.bincount(self.inputs, minlength=self.core.layer.weights.shape[1])
+        counts = self.there.sum(0)
         firsts = counts.cumsum() - counts
         known = inputs >= 0
         before = self.entries.cumsum() - self.entries - 1

@@ -233,6 +233,21 @@ def test_the_packaged_files():
     assert set(Costs.load("schaefer").sources) == {each.name for each in dataclasses.fields(Costs)} - {"sources"}
 
 
+def test_what_is_known_of_formats_holds_for_the_published_network():
+    """With few zeros metadata costs more than it saves; with many, offsets for each position more than run lengths."""
+    def picojoules(zeros, bits, **options):
+        work = energy.load("tcja_dvs128", weight_bits=bits, densities=[1 - zeros] * 11)
+        return energy.estimate(work, **options).energy
+
+    for zeros, bits in ((0.036, 6), (0.009, 8)):
+        assert picojoules(zeros, bits) > picojoules(zeros, bits, weights="dense")
+        by_format = {name: picojoules(zeros, bits, weights=name, inputs=name) for name in ("rle", "cp", "uop", "ubm")}
+        assert min(by_format, key=by_format.get) == "uop"
+    for zeros in (0.75, 0.9, 0.975):
+        rle, cp, uop, ubm = (picojoules(zeros, 8, weights=name, inputs=name) for name in ("rle", "cp", "uop", "ubm"))
+        assert rle == pytest.approx(cp, rel=0.05) and max(rle, cp) < uop < ubm
+
+
 def test_files_of_ones_own(tmp_path):
     text = (hardware.PACKAGED / "costs" / "schaefer.toml").read_text()
     (tmp_path / "mine.toml").write_text(text.replace("value = 4.47", "value = 8"))

@@ -239,7 +239,8 @@ def _attention(layer, z, bounds):
 def _activity(values):
     """Of values (samples, time steps, ...)."""
     shares = (values != 0).reshape(*values.shape[:2], -1).mean(2)
-    return Activity(float(shares.mean()), float(shares.max()))
+    worst = float(shares.max())
+    return Activity(min(worst, float(shares.mean())), worst)  # a mean of equal shares may be rounded above them
 
 
 def _width(low, high):

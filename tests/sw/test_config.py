@@ -128,6 +128,41 @@ def test_every_field_of_maps_arrives(tmp_path):
     assert (identity.groups, identity.weights.ravel().tolist(), identity.weight_format.kind) == (4, [2] * 4, "int")
 
 
+@pytest.mark.parametrize(("table", "weights"), [
+    ('"learned", width = 3', quantizers.LearnedRange(3)), ('"learned"', quantizers.LearnedRange(4)),
+    ('"sawb", width = 8, alpha = "statistics"', quantizers.SAWB(8, "statistics")),
+    ('"threshold_ternary", share = 0.1', quantizers.ThresholdTernary(0.1)),
+    ('"sigmoids", width = 1, first = 1, last = 9', quantizers.SumOfSigmoids(1, 1.0, 9.0)),
+    ('"normalized_binary", last = 5', quantizers.NormalizedBinary(0.1, 5.0))])
+def test_weights_with_a_step_are_read(tmp_path, table, weights):
+    loaded = read(tmp_path, GOOD.replace('"int", width = 3', table))
+    assert loaded.layers[0].weights == weights
+    assert config.from_description(json.loads(json.dumps(config.describe(loaded))), "x") == loaded
+    assert loaded.build(torch.Generator().manual_seed(1)).to_network().layers[0].weight_format == weights.format
+
+
+@pytest.mark.parametrize(("text", "old", "new", "message"), [
+    (GOOD, '{ kind = "int", width = 3 }', '{ kind = "learned", width = 9 }',
+     "layers[0].weights: Width of learned weights must be between 2 and 8 bits, not 9"),
+    (GOOD, "size = 10", 'size = 10\nweights = { kind = "normalized_binary" }',
+     ('readout "membrane" compares potentials of the last layer, which with weights of kind normalized_binary have a '
+      "unit of their own for each class")),
+    (MAPS, 'kind = "pot", width = 3', 'kind = "learned"',
+     "layers[1].shortcut.weights must have a kind, one of binary, ternary, int, pot, not 'learned'"),
+    (MAPS, "kernel = 2", 'kernel = 2\nweights = { kind = "sawb" }',
+     ("Layer hidden_2: where a shortcut's currents are added, weights must be of a kind without a step of its own: "
+      "binary, ternary, int or pot")),
+    (MAPS, 'kind = "int", width = 3', 'kind = "normalized_binary"',
+     ("layers[2].attention.weights must have a kind, one of binary, ternary, int, pot, learned, sawb, "
+      "threshold_ternary, sigmoids, not 'normalized_binary'")),
+    (GOOD + '\n[pruning]\nfraction = 0.5\nepoch = 30\n', "", "",
+     "pruning: its last round comes after 30 epochs, where training has 25")])
+def test_each_mistake_with_weights_and_pruning_is_one_clear_line(tmp_path, text, old, new, message):
+    with pytest.raises(SpikeloomError) as error:
+        read(tmp_path, text.replace(old, new, 1))
+    assert str(error.value) == f"{tmp_path / 'run.toml'}: {message}"
+
+
 def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
     before = torch.get_rng_state()
     read(tmp_path, MAPS).build(torch.Generator().manual_seed(1))

@@ -1,6 +1,8 @@
 """Pruning: what goes, by magnitude and in blocks; that it stays away; the schedules that it makes with quantizers."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,6 +286,14 @@ def test_the_best_epoch_is_one_of_the_last_phase(tmp_path, monkeypatch):
     state = train.load(train.train(wanted, tmp_path, device="cpu", progress=False))
     assert asked == [269] * 4 + [450]
     assert state.best_accuracy == 1 / 3
+
+
+def test_the_documented_table_is_one(tmp_path):
+    docs = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    path = tmp_path / "run.toml"
+    table = re.search(r"\n\[pruning\]\n.*?(?=```)", docs, re.DOTALL)[0]
+    path.write_text((config.PACKAGED / "digits.toml").read_text() + table)
+    assert config.load(path).pruning == Pruning(0.9, granularity=Words(32))
 
 
 def test_a_configuration_says_what_is_pruned(tmp_path):

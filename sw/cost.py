@@ -312,9 +312,9 @@ def _visited(events, shares, least):
 def _sorted_cycles(core, activity):
     """Cycles in which a sparse core of a dense layer sorts the events of a time step, and those of each group's replay
     (groups,)."""
-    there, seen = core.sparse_rows.there, activity.inputs
-    if seen is None:
-        seen = assumed(core.layer, activity.events).inputs
+    if activity.inputs is None:
+        activity = assumed(core.layer, activity.events)
+    there, seen = core.sparse_rows.there, activity.inputs.astype(float)
     # A share of an event, which the mean of several time steps has, is one now and then: long replays cost more than
     # short ones save, as no group takes less than the pace.
     share = seen % 1

@@ -10,6 +10,7 @@ from spikeloom import link, reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.map_core import MapCore
 from spikeloom.network import INPUT
+from spikeloom.order import arranged
 from spikeloom.sim.trace import Difference
 
 __all__ = ["Verification", "check", "load", "run", "verify"]
@@ -128,7 +129,8 @@ def _events(program, inputs, trace):
     """How many events each layer counts: int array (samples, layers). One of a convolution counts once for each row
     that goes out and sees it, in the first group of channels."""
     network, counts = program.network, []
-    fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
+    fired = {INPUT: inputs} | {layer.name: arranged(z, placement.order) for layer, z, placement in zip(
+        network.layers, trace.spikes, program.placements, strict=True)}
     for core, sources in zip(program.cores, network.sources, strict=True):
         layer, (own, *_) = core.layer, sources
         if isinstance(core, MapCore):

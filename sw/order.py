@@ -58,6 +58,13 @@ def _weights(synapses, inputs, outputs):
     return weights.reshape(len(weights), -1, len(inputs))[:, :, list(inputs)].reshape(weights.shape)
 
 
+def arranged(values, order):
+    """``values`` (..., neurons) of a layer, with its channels in an ``order``, or as they are (None)."""
+    if order is None:
+        return values
+    return values.reshape(*values.shape[:-1], -1, len(order))[..., list(order)].reshape(values.shape)
+
+
 def restored(values, order):
     """``values`` (..., neurons) of a layer whose channels stand in an ``order``, or in their own (None), as the layer
     itself has them."""

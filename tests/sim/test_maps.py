@@ -43,13 +43,26 @@ def has_gateware(network):
 
 
 @st.composite
-def placed(draw, layer):
-    """Any `Placement` of a layer that is not the last."""
+def placed(draw, layer, sparse=False):
+    """Any `Placement` of a layer that is not the last, ``sparse`` where it can be."""
     units = draw(st.sampled_from([1, 2, 4, 8, 16]))
     channels = units * draw(st.integers(1, -(-layer.shape[2] // units)))
     if any(branch.weight_format.kind == "binary" and getattr(branch, "groups", 1) > 1 for branch in layer.branches):
         units = channels = 1  # a weight of another group would have to be zero
-    return Placement(channels * (-(-layer.kernel // layer.stride) if isinstance(layer, Conv2d) else 1), units)
+    return Placement(channels * (-(-layer.kernel // layer.stride) if isinstance(layer, Conv2d) else 1), units,
+                     sparse=sparse and 0 in layer.weight_format.values)
+
+
+def thinned(layer, rng):
+    """``layer`` with zeros for the weights of some channels in and out, rows of the kernel, and single ones; now and
+    then for all of them."""
+    weights, shape = layer.weights, layer.weights.shape
+    if 0 not in layer.weight_format.values:
+        return layer
+    for part in ((1, shape[1]), (shape[0], 1), shape[:2], shape[:3], shape):
+        kept = rng.random(part) < rng.choice([0.1, 0.5, 0.8, 1.0, 1.0, 1.0])
+        weights = weights * kept.reshape(*part, *[1] * (weights.ndim - len(part)))
+    return dataclasses.replace(layer, weights=weights)
 
 
 def calm(layer):
@@ -60,11 +73,16 @@ def calm(layer):
 
 @st.composite
 def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
-    """A small network of maps with any placement, channels in any order where it can be loaded no other."""
-    network = draw(map_networks(max_layers))
-    network = dataclasses.replace(network, layers=tuple(change(simpler(layer)) for layer in network.layers))
+    """A small network of maps with any placement; where it can be loaded no other, channels are in any order, and half
+    of them are sparse."""
+    network, sparse = draw(map_networks(max_layers)), not reloadable and draw(st.booleans())
+    layers = [change(simpler(layer)) for layer in network.layers]
+    if sparse:
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        layers = [thinned(layer, rng) for layer in layers]
+    network = dataclasses.replace(network, layers=tuple(layers))
     hypothesis.assume(has_gateware(network))
-    placements = [draw(placed(layer)) for layer in network.layers[:-1]]
+    placements = [draw(placed(layer, sparse)) for layer in network.layers[:-1]]
     placements.append(Placement(draw(st.integers(1, network.layers[-1].n_out)), 1))
     if not reloadable:
         for number in draw(st.sets(st.sampled_from(sorted(order.movable(network))))) if order.movable(network) else ():
@@ -76,7 +94,7 @@ def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
 STALLS = st.sampled_from([0.0, 0.3, 0.7])
 
 
-@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+@hypothesis.settings(LENIENT, max_examples=14 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
                      phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
 @given(st.data())
 def test_amaranth_equals_reference(data):
@@ -262,6 +280,39 @@ def test_votes(readout, votes, lanes):
     assert differences(program, x, seen) is None
 
 
+def sparse(program, rng):
+    """``program`` with few weights, and sparse wherever it can be."""
+    net = dataclasses.replace(program.network, layers=tuple(thinned(layer, rng) for layer in program.network.layers))
+    return dataclasses.replace(program, network=net, placements=[
+        dataclasses.replace(placement, sparse=isinstance(layer, Conv2d) and 0 in layer.weight_format.values)
+        for placement, layer in zip(program.placements, net.layers, strict=True)])
+
+
+@pytest.mark.parametrize("name", [
+    "one row", "kernel in padding", "stride over rows and columns", "more than a word of channels", "depthwise",
+    "groups", "maximum of a cropped map", "sum of a cropped map", "values of several bits",
+    "a pass that ends no position of its own", "no leak, bias below the threshold"])
+def test_corners_of_sparse_layers(name):
+    net, channels = CORNERS[name]
+    program, x = sparse(program_of(net, channels), np.random.default_rng(1)), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+def test_a_sparse_layer_without_any_weight():
+    """Also where masks are deep enough for block RAM."""
+    net = stacked((2, 2, 2), (17, 3, {"padding": 1, "bias": 3}))
+    empty = dataclasses.replace(net.layers[0], weights=np.zeros_like(net.layers[0].weights))
+    for form in (net, dataclasses.replace(net, layers=(empty, net.layers[1]))):
+        program = program_of(form, [(1, 1)])
+        program = dataclasses.replace(program, placements=[
+            dataclasses.replace(program.placements[0], sparse=True), program.placements[1]])
+        core, x = program.cores[0], frames(form, 3)
+        assert core.memories["mask_0"][0] > 64 and core.memories["weights"][0] == max(1, int(core.filled.sum()))
+        seen, _ = pysim.run(program, x, stall=0.3)
+        assert differences(program, x, seen) is None
+
+
 def test_samples_of_any_length():
     net, channels = CORNERS["maximum of a cropped map"]
     program = program_of(net, channels)
@@ -282,6 +333,14 @@ def test_verilator_equals_reference(tmp_path):
     _, cycles = pysim.run(program, x[:2])
     run = cosim.run(program, x[:2], folder=tmp_path)
     assert abs(int(run.finished[-1]) - cycles) <= 4
+
+
+def test_verilator_equals_reference_for_sparse_layers(tmp_path):
+    net = stacked((6, 7, 9), (20, 3, {"padding": 1, "leak": NoLeak()}), (6, 3, {"groups": 2, "stride": 2}),
+                  pool=Pool("sum", 1, 2))
+    program, x = sparse(program_of(net, [(4, 4), (3, 1)], last=3), np.random.default_rng(11)), frames(net, 10)
+    assert all(0 < core.filled.mean() < 0.7 for core in program.cores[:2])
+    assert backend.verify(program, x, "verilator", folder=tmp_path, stall=0.2).difference is None
 
 
 def test_a_wrong_weight_memory_is_found():
@@ -350,7 +409,10 @@ def ways(draw, source, shape, wanted, rng):
 def test_shortcuts(data):
     network = data.draw(residual_networks())
     hypothesis.assume(any(layer.shortcut for layer in network.layers))
-    placements = [data.draw(placed(layer)) for layer in network.layers[:-1]]
+    few, rng = data.draw(st.booleans()), np.random.default_rng(data.draw(st.integers(0, 1000)))
+    if few:
+        network = dataclasses.replace(network, layers=tuple(thinned(layer, rng) for layer in network.layers))
+    placements = [data.draw(placed(layer, few)) for layer in network.layers[:-1]]
     program = Program(network, data.draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), [*placements, Placement(3, 1)])
     x = data.draw(inputs(network))[:2, :3]
     seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))

@@ -362,7 +362,10 @@ class Config:
     @property
     def digest(self):
         """SHA-256 (hexadecimal) of everything above."""
-        return hashlib.sha256(json.dumps(describe(self), sort_keys=True).encode()).hexdigest()
+        content = describe(self)
+        if self.pruning is None:  # files from before there was pruning name the same digest
+            del content["pruning"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load(source):

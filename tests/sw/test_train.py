@@ -1,5 +1,7 @@
 """Training and quantization: learning, resuming in the same bits, and checkpoints that are not right."""
 
+import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -409,6 +411,15 @@ def test_another_kind_or_version_is_told(tmp_path, finished):
     torch.save([1, 2], path)
     assert "not readable as a Spikeloom checkpoint" in refusal(path)
     assert refusal(tmp_path / "absent.pt").endswith("no such file")
+
+
+def test_a_checkpoint_from_before_pruning_is_read(tmp_path, finished):
+    described = config.describe(tiny())
+    del described["pruning"]
+    assert tiny().digest == hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    path = changed(finished, tmp_path / "old.pt", start=..., initial=..., config=json.dumps(described))
+    assert_same(vars(train.load(path)), vars(train.load(finished)))
+    assert quantize.quantize(path).digest == quantize.quantize(finished).digest
 
 
 def test_a_pickle_is_not_executed(tmp_path):

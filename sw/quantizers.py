@@ -277,7 +277,8 @@ class LearnedRange(_StraightScaled):
 
     a and c are learned, for each tensor of weights, and start at max|mean ± 3 std| (DuQ of PROFIT: Park, Yoo, arXiv
     2008.04693; on spiking networks: Schaefer et al., arXiv 2302.04174). Rounding passes gradients straight through, the
-    clip stops them. c is of no use beside batch norm, which absorbs it, and gets no gradient there.
+    clip stops them. c is of no use beside batch norm, which absorbs it, and gets no gradient there unless a loss sees
+    membranes.
     """
 
     width: int = 4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files, reference
+from . import files, meters, reference
 from .cost import estimate_blocks, measure, predict
 from .errors import SpikeloomError
 from .network import INPUT, Conv2d, Network, Silent
@@ -99,11 +99,12 @@ class Simulated:
 @dataclass(frozen=True)
 class Classified:
     """What the reference made of the first samples of a test set of so many: ``labels`` and ``winners``, int arrays
-    (samples,)."""
+    (samples,), and the `spikeloom.meters.Activity` of each layer."""
 
     labels: np.ndarray
     winners: np.ndarray
     available: int
+    activity: list = field(default_factory=list)
 
     @property
     def whole(self):
@@ -207,6 +208,19 @@ class Findings:
         return simulated, predict(self.program, steps) / samples
 
     @cached_property
+    def memory(self):
+        """The `spikeloom.meters.Memory` of each layer."""
+        return meters.memory(self.network)
+
+    @cached_property
+    def activity(self):
+        """The `spikeloom.meters.Activity` of each layer on the simulated samples, or else on the test set; empty where
+        there is neither."""
+        if self.simulation:
+            return meters.activity(self.network, self.simulation.inputs, self.simulation.seen.spikes)
+        return self.test.activity if self.test else []
+
+    @cached_property
     def latency(self):
         """Clock cycles from a lone sample's first word to its last score, as predicted in compiling, or None."""
         return self.program.notes.get("cycles_per_sample") if self.program else None
@@ -251,9 +265,27 @@ class Findings:
             blocks = sum(estimate_blocks(engine, target) for engine in self.program.engines)
             rows += [("LUTs", f"about {luts:,} of {target.luts:,} (predicted)")] if luts else []
             rows += [("block RAMs", f"{blocks} of {target.blocks} (predicted)")]
-        rows.append(("weights", f"{-(-self.network.weight_bits // 8):,} bytes"))
+        rows += self._meters
         if self.simulation:
             rows.append((f"{self.simulation.name} against reference", self.verdict))
+        return rows
+
+    @property
+    def _meters(self):
+        """Rows on memory and activity."""
+        weights, stored, zeros, membranes = (sum(getattr(each, name) for each in self.memory) for name in (
+            "weights", "stored_bits", "zeros", "membrane_bits"))
+        kept = f"{zeros / weights:.0%} zeros; {stored / weights:.3g} bits a weight in the cheapest format"
+        rows = [("weights", f"{meters.bytes_of(self.network.weight_bits):,} bytes, {kept}"),
+                ("membranes", f"{meters.bytes_of(membranes):,} bytes")]
+        if self.activity:
+            fire = [(layer.n_out, each.rate) for layer, each in zip(self.network.layers, self.activity, strict=True)
+                    if not isinstance(layer.fire, Silent)]
+            if fire:
+                mean = sum(count * rate for count, rate in fire) / sum(count for count, _ in fire)
+                rows.append(("spike rate", f"{mean:.1%} of neurons in a time step"))
+            total = sum(each.operations for each in self.activity)
+            rows.append(("synaptic operations", f"{total:,.0f} per sample"))
         return rows
 
     def _times(self, cycles):
@@ -378,9 +410,13 @@ def _test(network, data_dir):
     count = min(len(labels), WORK // work)
     if not count:
         raise SpikeloomError(f"a sample takes up to {work:.1e} synaptic operations, too many for the reference")
-    winners = [reference.run(network, encoder(torch.from_numpy(loaded[start:start + batch])).numpy()).winners
-               for batch in [min(count, _batch(network))] for start in range(0, count, batch)]
-    return Classified(labels[:count], np.concatenate(winners)[:count], len(labels))
+    winners, seen, batch = [], [], _batch(network)
+    for start in range(0, count, batch):
+        inputs = encoder(torch.from_numpy(loaded[start:min(start + batch, count)])).numpy()
+        run = reference.run(network, inputs)
+        winners.append(run.winners)
+        seen.append((len(inputs), meters.activity(network, inputs, run.spikes)))
+    return Classified(labels[:count], np.concatenate(winners), len(labels), meters.mean(seen))
 
 
 def _shape(network):
@@ -410,8 +446,8 @@ def _microseconds(value):
 def write(findings, path):
     """Write the report as one HTML file without scripts and without anything from elsewhere."""
     parts = [_banner(findings), _headline(findings), _samples(findings), _accuracy(findings), _weights(findings),
-             _activity(findings), _resources(findings), _network(findings.network), _proofs(findings),
-             _origin(findings), _missing(findings)]
+             _activity(findings), _meters(findings), _resources(findings), _network(findings.network),
+             _proofs(findings), _origin(findings), _missing(findings)]
     name = findings.program.target if findings.program else "no target yet"
     files.write_text(path, _PAGE.format(
         style=_STYLE, title=f"Spikeloom: {_layout(findings.network)}",
@@ -560,6 +596,23 @@ def _activity(findings):
                          "Events that entered each layer in a time step, each of which costs it a clock cycle per group"
                          + ("; the dotted line is what the compiler reckoned with." if assumed else ".")))
     return _section("Activity", *parts)
+
+
+def _meters(findings):
+    network, seen = findings.network, findings.activity
+    rows = []
+    for number, (layer, memory) in enumerate(zip(network.layers, findings.memory, strict=True)):
+        rate = "–" if isinstance(layer.fire, Silent) else f"{seen[number].rate:.1%}" if seen else ""
+        rows.append((layer.name, rate, f"{seen[number].operations:,.0f}" if seen else "",
+                     meters.bytes_of(memory.weight_bits), f"{memory.bits_per_weight:.3g}", memory.format,
+                     meters.bytes_of(memory.membrane_bits)))
+    head = ("layer", "spike rate", "synaptic operations", "weights, bytes", "bits a weight", "format",
+            "membranes, bytes")
+    where = "the simulated samples" if findings.simulation else "the test set"
+    said = f"Rates are shares of neurons in a time step, operations those of a sample, both on {where}. "
+    return _section("Meters", _table(head, rows), f"<p>{said if seen else ''}A synaptic operation is a set bit that "
+                    "meets a weight which is not zero. Bits a weight count metadata, in the format that takes the "
+                    "fewest.</p>")
 
 
 def _resources(findings):

@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from spikeloom import cli, config, files, pictures, reference, report, train
+from spikeloom import cli, config, files, meters, pictures, reference, report, train
 from spikeloom.compile import compile
+from spikeloom.data import samples
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     Attention,
@@ -116,7 +117,9 @@ def test_the_table_holds_every_figure(folder):
     assert rows["clock"] == "12 MHz (icebreaker's oscillator), 48 MHz (routed)"
     assert rows["time per sample"] == "8.33 µs at 12 MHz, 2.08 µs at 48 MHz"
     assert rows["LUTs"] == "900; 1,234 of 5,280 logic cells used" and rows["block RAMs"] == "8 of 30"
-    assert rows["weights"] == "45 bytes"  # 108 weights of 2 bits and 36 of 4
+    # 108 weights of 2 bits and 36 of 4; 15 membranes of 6 bits
+    assert re.fullmatch(r"45 bytes, \d+% zeros; 2\.\d+ bits a weight in the cheapest format", rows["weights"])
+    assert rows["membranes"] == "12 bytes"
     assert re.fullmatch(r"equal in \d+ spikes and 450 membrane potentials of 6 samples",
                         rows["gateware against reference"])
 
@@ -146,6 +149,23 @@ def test_a_difference_is_named_on_top(folder, network, monkeypatch):
     assert said in text and '<p class="banner bad">' in text and "1 of 900 values differ" in text
     assert "Equal, bit for bit" not in text and "<h3>Sample 4" in text
     assert f"DIFFERS at {said}" in report.table(report.Findings.gather(folder))
+
+
+def test_meters_are_those_of_the_simulated_samples(folder, network):
+    _, inputs, _, seen = trace.load(folder / "simulation.npz")
+    hidden, out = meters.activity(network, inputs, seen.spikes)
+    rows = dict(report.Findings.gather(folder).rows)
+    assert rows["spike rate"] == f"{(seen.spikes[0] != 0).mean():.1%} of neurons in a time step"  # the other is silent
+    assert rows["synaptic operations"] == f"{hidden.operations + out.operations:,.0f} per sample"
+    text, (first, last) = page(folder), meters.memory(network)
+    assert f"<td>{hidden.rate:.1%}</td>" in text and "<h2>Meters</h2>" in text
+    for memory, activity in ((first, hidden), (last, out)):
+        assert f"{activity.operations:,.0f}</td>" in text and f"<td>{memory.format}</td>" in text
+        assert f">{memory.bits_per_weight:.3g}</td>" in text
+    (folder / "simulation.npz").unlink()
+    rows = dict(report.Findings.gather(folder).rows)
+    assert "spike rate" not in rows and "synaptic operations" not in rows and rows["membranes"] == "12 bytes"
+    assert "<h2>Meters</h2>" in page(folder)
 
 
 def test_only_the_network_is_needed(folder):
@@ -185,7 +205,12 @@ def test_of_a_large_test_set_only_the_first_samples_run(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "VALUES", 2 * 74 * 30)
     findings = report.Findings.gather(tmp_path)
     assert np.array_equal(findings.test.winners, whole.winners[:100]) and whole.whole and not findings.test.whole
+    inputs, _ = samples(network.notes["data"], "test", 100)
+    seen, = meters.activity(network, inputs, reference.run(network, inputs).spikes)
+    found, = findings.activity
+    assert (found.rate, found.operations) == pytest.approx((seen.rate, seen.operations), rel=1e-12)
     rows = dict(findings.rows)
+    assert rows["synaptic operations"] == f"{seen.operations:,.0f} per sample"
     assert rows["accuracy, torch-integer"] == "50.00% of 450 samples"
     assert rows["accuracy, reference"].endswith(" of 100 samples")
     text = page(tmp_path)

@@ -83,7 +83,7 @@ def work(sparsity, bits, activity=None):
     made = energy.load(WORKLOAD, weight_bits=bits, densities=densities(sparsity, bits))
     if activity is None:
         return made
-    assumed, other = made.layers[1].inputs, energy.Activity(*activity)
+    assumed, other = made.layers[1].inputs, energy.Density(*activity)
     swapped = {name: other for name in ("inputs", "outputs", "source")}
     return energy.Workload(tuple(dataclasses.replace(layer, **{name: value for name, value in swapped.items()
                                                                if getattr(layer, name) == assumed})

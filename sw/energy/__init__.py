@@ -8,7 +8,7 @@
 from .formats import FORMATS, Occupancy, cheapest
 from .hardware import Architecture, Costs
 from .model import COMPONENTS, Estimate, LayerEstimate, estimate, table
-from .workload import Activity, Layer, Workload, load, of_network
+from .workload import Density, Layer, Workload, load, of_network
 
-__all__ = ["COMPONENTS", "FORMATS", "Activity", "Architecture", "Costs", "Estimate", "Layer", "LayerEstimate",
+__all__ = ["COMPONENTS", "FORMATS", "Architecture", "Costs", "Density", "Estimate", "Layer", "LayerEstimate",
            "Occupancy", "Workload", "cheapest", "estimate", "load", "of_network", "table"]

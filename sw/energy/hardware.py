@@ -1,7 +1,7 @@
 """What an accelerator is made of, and what its parts cost: TOML files in which every number names its source.
 
-    [dram.per_bit]
-    value = 4.4
+    [dram_bit]
+    value = 4.47
     source = "where it is from"
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import tomllib
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 
 from spikeloom.errors import SpikeloomError
@@ -38,7 +37,6 @@ class _Numbers:
     sources: dict
 
     @classmethod
-    @cache
     def load(cls, path):
         """Read a file, or a packaged one by its name; raises `SpikeloomError` for anything amiss."""
         content, path = read(path, cls.folder)

@@ -14,7 +14,7 @@ from .hardware import read
 
 
 @dataclass(frozen=True)
-class Activity:
+class Density:
     """Shares (0 to 1) of values that are not zero: the mean over samples and time steps, and that of the most active
     time step of any sample."""
 
@@ -23,7 +23,7 @@ class Activity:
 
     def __post_init__(self):
         if not 0 <= self.mean <= self.worst <= 1:
-            raise SpikeloomError("Activity must have a mean and a worst case, 0 <= mean <= worst <= 1, not "
+            raise SpikeloomError("Density must have a mean and a worst case, 0 <= mean <= worst <= 1, not "
                                  f"{self.mean} and {self.worst}")
 
 
@@ -39,14 +39,14 @@ class Layer:
     kernel : (rows, columns)
     weights : Occupancy
     weight_bits : int
-    inputs, outputs : Activity
+    inputs, outputs : Density
         of the map that weights meet, and of the one they make
     times : int
         how often all this happens for a sample: its time steps
     stride, groups : int
     read : int
         values that are read for it, before pooling; by default those of ``shape_in``
-    source : Activity
+    source : Density
         of these; by default ``inputs``
     input_bits, output_bits : int
     sum_bits : int
@@ -61,13 +61,13 @@ class Layer:
     kernel: tuple[int, int]
     weights: Occupancy
     weight_bits: int
-    inputs: Activity
-    outputs: Activity
+    inputs: Density
+    outputs: Density
     times: int = 1
     stride: int = 1
     groups: int = 1
     read: int | None = None
-    source: Activity | None = None
+    source: Density | None = None
     input_bits: int = 1
     output_bits: int = 1
     sum_bits: int | None = None
@@ -118,13 +118,13 @@ class Workload:
     layers: tuple[Layer, ...]
 
     @property
-    def density(self):
-        """The share of all weights that is not zero."""
-        return sum(layer.weights.nonzeros for layer in self.layers) / self.weights
+    def weight_count(self):
+        return sum(layer.weights.positions for layer in self.layers)
 
     @property
-    def weights(self):
-        return sum(layer.weights.positions for layer in self.layers)
+    def density(self):
+        """The share of all weights that is not zero."""
+        return sum(layer.weights.nonzeros for layer in self.layers) / self.weight_count
 
 
 def _positive(value):
@@ -174,7 +174,7 @@ def _layer(entry, weight_bits, density):
     for name in ("inputs", "outputs", "source"):
         if name in entry:
             try:
-                entry[name] = Activity(**entry[name])
+                entry[name] = Density(**entry[name])
             except TypeError:
                 raise SpikeloomError(f"{what}: {name} must be a table of mean and worst, not {entry[name]!r}") from None
     try:
@@ -213,9 +213,9 @@ def of_network(network, inputs, spikes):
             made.append(Layer(
                 layer.name if own else f"{layer.name}, shortcut",
                 branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1]), layer.shape,
-                (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _activity(met),
-                _activity(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
-                branch.n_in, _activity(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
+                (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _density(met),
+                _density(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
+                branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
                 sums, layer.v_width if own else 0))
     return Workload(tuple(made))
 
@@ -231,16 +231,16 @@ def _attention(layer, z, bounds):
         side, _, k = weights.shape
         reach = sum(abs(bound) for bound in (low, high)) * side * k * max(map(abs, attention.weight_format.bounds))
         yield Layer(f"{layer.name}, attention to {what}", (1, slides, side), (1, slides, side), (1, k),
-                    Occupancy.of(weights), attention.weight_format.width, _activity(s), Activity(1.0, 1.0),
+                    Occupancy.of(weights), attention.weight_format.width, _density(s), Density(1.0, 1.0),
                     input_bits=_width(low, high), output_bits=_width(-reach, reach),
                     sum_bits=_width(-reach, reach), state_bits=0)
 
 
-def _activity(values):
+def _density(values):
     """Of values (samples, time steps, ...)."""
     shares = (values != 0).reshape(*values.shape[:2], -1).mean(2)
     worst = float(shares.max())
-    return Activity(min(worst, float(shares.mean())), worst)  # a mean of equal shares may be rounded above them
+    return Density(min(worst, float(shares.mean())), worst)  # a mean of equal shares may be rounded above them
 
 
 def _width(low, high):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs, map_networks
 from spikeloom import energy, reference
-from spikeloom.energy import FORMATS, Activity, Architecture, Costs, Layer, Occupancy, Workload, hardware
+from spikeloom.energy import FORMATS, Architecture, Costs, Density, Layer, Occupancy, Workload, hardware
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, WeightFormat
 
@@ -84,8 +84,8 @@ COSTS = Costs({}, dram_bit=100, sram_bit=1, sram_bytes=100, network_bit=10, adde
 def layer(density=1.0, **options):
     """Two channels of 4 x 5 to three of 4 x 5 by a kernel of 3 x 3, five time steps."""
     fields = {"name": "it", "shape_in": (4, 5, 2), "shape": (4, 5, 3), "kernel": (3, 3), "weight_bits": 4, "times": 5,
-              "weights": Occupancy.expected(54, density, 3), "inputs": Activity(0.1, 0.4),
-              "outputs": Activity(0.2, 0.3)}
+              "weights": Occupancy.expected(54, density, 3), "inputs": Density(0.1, 0.4),
+              "outputs": Density(0.2, 0.3)}
     return Layer(**fields | options)
 
 
@@ -143,7 +143,7 @@ def test_strips(buffer, strips):
 
 
 def test_ignored_sparsity_is_as_if_nothing_were_zero():
-    sparse, full = (Workload((layer(density, inputs=Activity(share, share)),))
+    sparse, full = (Workload((layer(density, inputs=Density(share, share)),))
                     for density, share in ((0.1, 0.2), (1, 1)))
     options = {"weights": "dense", "inputs": "dense"}
     seen, known = (energy.estimate(work, HARDWARE, COSTS, **options) for work in (sparse, full))
@@ -165,7 +165,7 @@ def test_the_worst_case_costs_more_than_the_mean():
 
 
 def test_no_weights_and_no_spikes():
-    work = Workload((layer(0.0, inputs=Activity(0, 0)),))
+    work = Workload((layer(0.0, inputs=Density(0, 0)),))
     for form in FORMATS:
         made = energy.estimate(work, weights=form, inputs=form)
         assert math.isfinite(made.energy) and (made.computes == 0) == (form != "dense")
@@ -224,7 +224,7 @@ def test_any_network_has_an_estimate(data):
 
 def test_the_packaged_files():
     work = energy.load("tcja_dvs128", weight_bits=2, densities=[0.5] * 11)
-    assert work.weights == 1_831_296 and work.density == pytest.approx(0.5) and len(work.layers) == 11
+    assert work.weight_count == 1_831_296 and work.density == pytest.approx(0.5) and len(work.layers) == 11
     assert [each.sum_bits for each in work.layers] == [7, 13, 13, 13, 9, 11, 13, 9, 11, 13, 11]
     assert sum(each.state_bits > 0 for each in work.layers) == 7
     made = energy.estimate(work)
@@ -298,7 +298,7 @@ outputs = { mean = 0.1, worst = 0.2 }
     (('name = "one"', ""), "Layer ?: lacks name"),
     (("kernel", "kernels"), "Layer one: lacks kernel"),
     (("mean = 0.1, worst", "mean = 0.3, worst"),
-     "Activity must have a mean and a worst case, 0 <= mean <= worst <= 1, not 0.3 and 0.2"),
+     "Density must have a mean and a worst case, 0 <= mean <= worst <= 1, not 0.3 and 0.2"),
     (("mean = 0.1,", ""), "Layer one: inputs must be a table of mean and worst, not {'worst': 0.2}"),
     (("[1, 1, 2]", "[1, 2]"), "Layer one: a field is of the wrong type"),
     (("[1, 1, 2]", "[1, 0, 2]"), "Layer one: shape must be 3 numbers from 1 on, not [1, 0, 2]"),
@@ -309,7 +309,7 @@ outputs = { mean = 0.1, worst = 0.2 }
 def test_workloads_that_are_amiss(tmp_path, change, said):
     path = tmp_path / "work.toml"
     path.write_text(GOOD)
-    assert energy.load(path, densities=[0.5]).weights == 8
+    assert energy.load(path, densities=[0.5]).weight_count == 8
     path.write_text(GOOD.replace(*change))
     with pytest.raises(SpikeloomError) as caught:
         energy.load(path)

@@ -19,6 +19,7 @@ from .map_core import MapCore, can_rest
 from .network import INPUT, Conv2d, ShiftLeak, Spike
 from .order import arranged
 from .sharing import SharedCore
+from .window import MASK_DEPTH
 from .words import WordFormat
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
@@ -373,7 +374,10 @@ def estimate_blocks(core, target):
         (depth, width - width % 8 if width > 8 else width) for depth, width in target.shapes))
     total = 0
     for name, (entries, bits) in memories.items():
-        loadable = name in core.image_names or name.startswith("leak_")
+        mask = name.startswith("mask_")
+        if mask and entries <= MASK_DEPTH:
+            continue  # made of logic
+        loadable = name in core.image_names or name.startswith("leak_") or mask
         written = core.reloadable or not loadable
         if entries * bits >= BLOCK_BITS or (written and target.family == "ice40" and entries * bits > FLIP_FLOP_BITS):
             total += (by_bytes if core.reloadable and loadable else target).blocks_for(entries, bits)

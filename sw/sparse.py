@@ -65,9 +65,11 @@ class SparseRows:
 
     @cached_property
     def entries(self):
-        """For each group, the visits of a time step when every input spikes: a graded value has one for each bit."""
-        words = self.core.i_words
-        return self.there.sum(1) * (words.width if words.graded else 1)
+        """For each group, the visits of a time step when every input spikes: as many for each as a graded value has
+        bits, and as a sum is of values."""
+        words, pool = self.core.i_words, self.core.layer.pool
+        values = pool.rows * pool.columns if pool and pool.kind == "sum" else 1
+        return self.there.sum(1) * (words.width if words.graded else 1) * values
 
     @cached_property
     def weights(self):

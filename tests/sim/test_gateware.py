@@ -30,6 +30,17 @@ from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, cosim, pysim, trace
 
 
+def thinned(layer, lanes, share, seed=0):
+    """A dense layer of whose words of so many weights only a ``share`` are left, and of some inputs and some groups of
+    neurons none."""
+    rng, inputs = np.random.default_rng(seed), layer.weights.shape[1]
+    groups = -(-layer.n_out // lanes)
+    left = rng.random((groups, inputs)) < share
+    if share < 1:
+        left &= (rng.random(inputs) < 0.8) & (rng.random((groups, 1)) < 0.8)
+    return dataclasses.replace(layer, weights=layer.weights * left.repeat(lanes, axis=0)[:layer.n_out])
+
+
 @st.composite
 def programs(draw):
     """A small network with any placement."""
@@ -37,9 +48,13 @@ def programs(draw):
     layers = [dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
               for layer in network.layers]
     placements = []
-    for layer in layers:
+    for number, layer in enumerate(layers):
         units = 1 if layer is layers[-1] else draw(st.sampled_from([1, 2, 4, 8]))
-        placements.append(Placement(units * draw(st.integers(1, -(-layer.n_out // units) + 1)), units))
+        lanes = units * draw(st.integers(1, -(-layer.n_out // units) + 1))
+        sparse = 0 in layer.weight_format.values and draw(st.booleans())
+        if sparse:
+            layers[number] = thinned(layer, lanes, draw(st.sampled_from([0, 0.2, 0.6, 1])), draw(st.integers(0, 99)))
+        placements.append(Placement(lanes, units, sparse=sparse))
     network = dataclasses.replace(network, layers=tuple(layers))
     return Program(network, draw(st.sampled_from(["icebreaker", "ulx3s-25f"])), placements)
 
@@ -82,6 +97,12 @@ def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", rea
     return Network(InputFormat(sizes[0], width), tuple(layers), 5, readout)
 
 
+def thin(net, lanes, share):
+    """A network of thinned layers."""
+    return dataclasses.replace(net, layers=tuple(
+        thinned(layer, each, share, seed) for seed, (layer, each) in enumerate(zip(net.layers, lanes, strict=True))))
+
+
 EXAMPLES = {
     "ternary": (network((20, 24, 10), WeightFormat("ternary", 2)), [(8, 4), (5, 1)]),
     "graded input, int weights, table leak": (
@@ -90,6 +111,9 @@ EXAMPLES = {
     "membrane read-out, power-of-two weights": (
         network((9, 7, 5), WeightFormat("pot", 4), v_width=16, reset="zero", readout="membrane", last=Silent(), seed=2),
         [(4, 2), (3, 1)]),
+    "sparse, graded input": (
+        thin(network((9, 16, 6), WeightFormat("int", 3), width=3, seed=3), (4, 2), 0.5),
+        [(4, 2, "block", None, True), (2, 1, "block", None, True)]),
 }
 
 
@@ -200,6 +224,42 @@ def test_a_wrong_weight_memory_is_found(tmp_path):
     seen, _ = pysim.run(program, x)
     difference = trace.first_difference(net, reference.run(net, x), seen)
     assert difference is not None and difference.layer == "layer_0" and difference.neuron == 5
+
+
+@pytest.mark.parametrize("name", ["neurons", "maxima", "sums", "values", "summed values"])
+def test_sparse_layers_behind_maps(name):
+    """Whose events are numbered by their places on the map, of which a pool may leave some out."""
+    rng, ternary, shape = np.random.default_rng(2), WeightFormat("ternary", 2), (5, 3, 6)
+    pool = {"maxima": Pool("max", 2, 2), "sums": Pool("sum", 2, 1), "summed values": Pool("sum", 2, 2)}.get(name)
+    size = int(np.prod(pool.shape(shape) if pool else shape))
+    entry = InputFormat(90, 3 if "values" in name else 1, shape)
+    conv = Conv2d(name="conv", weights=rng.integers(-1, 2, (6, 6, 3, 3)), weight_format=ternary,
+                  threshold=np.full(6, 2), bias=np.zeros(6, int), v_width=5, input_shape=shape, padding=1)
+    last = Dense("last", rng.integers(-1, 2, (10, size)), ternary, np.full(10, 3), np.zeros(10, int), 5,
+                 input_shape=shape, pool=pool)
+    last = thinned(last, 3, 0.6)
+    behind = [] if "values" in name else [conv]
+    net = Network(entry, (*behind, last), 4)
+    program = Program(net, "hx8k", [*(Placement(18, 1) for _ in behind), Placement(3, 1, sparse=True)])
+    x = frames(net, 2)  # nothing, and all there can be
+    seen, _ = pysim.run(program, x)
+    assert trace.first_difference(net, reference.run(net, x), seen) is None
+
+
+@pytest.mark.parametrize("sizes, lanes, units, density, share", [
+    ((512, 96, 10), 16, 8, 0.1, 0.1), ((100, 64, 40, 10), 8, 2, 0.3, 0.4), ((64, 40, 10), 4, 1, 0.3, 0.9)])
+def test_predicted_cycles_of_sparse_layers_are_within_five_percent(sizes, lanes, units, density, share):
+    net = thin(network(sizes, WeightFormat("ternary", 2), seed=4), [lanes] * (len(sizes) - 2) + [10], share)
+    placements = [*(Placement(lanes, units, sparse=True) for _ in sizes[2:]), Placement(10, 1)]
+    program = Program(net, "ulx3s-25f", placements)
+    x = (np.random.default_rng(0).random((3, 5, sizes[0])) < density).astype(int)
+    expected = reference.run(net, x)
+    steps = cost.measure(net, x, expected.spikes)
+    seen, cycles = pysim.run(program, x)
+    assert trace.first_difference(net, expected, seen) is None
+    assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)
+    # The mean knows how often each input spikes, and so how visits vary, but not which inputs do so together.
+    assert cost.predict(program, [cost.mean(steps)] * len(steps)) == pytest.approx(cycles, rel=0.15)
 
 
 @pytest.mark.parametrize("sizes, density", [((64, 40, 10), 0.3), ((64, 64, 64, 32, 16), 0.1), ((32, 64, 12), 0.5)])

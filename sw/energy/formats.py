@@ -7,6 +7,7 @@ with is the same function.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +57,10 @@ class Occupancy:
         """Of ``positions`` values of which a share ``density`` (0 to 1), anywhere, are not zero."""
         if not 0 <= density <= 1:
             raise SpikeloomError(f"Density must be between 0 and 1, not {density}")
-        silent = (1 - density) ** BLOCK
-        padding = density * silent / (1 - silent) if silent < 1 else 1 / BLOCK
+        padding = 0.0 if density else 1 / BLOCK
+        if 0 < density < 1:
+            silent = BLOCK * math.log1p(-density)  # logarithm of the share of blocks without any
+            padding = -density * math.exp(silent) / math.expm1(silent)
         return cls(positions, positions * density, positions * padding, fiber)
 
     @property

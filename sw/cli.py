@@ -52,6 +52,27 @@ def _parser():
     sub.add_argument("-o", "--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
     sub.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
 
+    sub.add_argument("--start", type=Path, metavar="CHECKPOINT", help="begin with what another run has learnt")
+
+    sub = verb(_study, data=True)
+    sub.add_argument("config", help="a study's TOML file, or the name of a packaged one")
+    sub.add_argument("-o", "--out", type=Path, metavar="DIR",
+                     help="the study's folder on this machine (default: runs/studies/NAME)")
+    sub.add_argument("--storage", metavar="URL",
+                     help="of a database that workers share, such as postgresql+psycopg://user@host/name (default: a "
+                          "file in the study's folder)")
+    sub.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
+
+    sub = verb(_energy, data=True)
+    sub.add_argument("network", type=Path)
+    sub.add_argument("--samples", type=int, default=100, metavar="N",
+                     help="test samples whose activity is taken (default: %(default)s)")
+    sub.add_argument("--inputs", type=Path, metavar="FILE",
+                     help="an .npz with 'inputs' (samples, time steps, inputs) instead of the network's own test set")
+    sub.add_argument("--costs", default="schaefer", help="a TOML file of energies per access, or a packaged one's name")
+    sub.add_argument("--architecture", default="schaefer", help="a TOML file, or a packaged one's name")
+    sub.add_argument("--worst", action="store_true", help="the activity of the most active time step, not the mean")
+
     sub = verb(_quantize, data=True)
     sub.add_argument("checkpoint", type=Path)
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: network.npz beside the checkpoint")
@@ -177,7 +198,32 @@ def _train(options):
     """Train a network in integer units; continue where an interrupted run stopped."""
     from .train import train
     out = options.out or Path("runs") / Path(options.config).stem
-    print(train(options.config, out, data_dir=options.data_dir, device=options.device))
+    print(train(options.config, out, data_dir=options.data_dir, device=options.device, start=options.start))
+
+
+def _study(options):
+    """Train, compile and simulate a network under many settings; print what each is worth and costs.
+
+    Any number of workers, on this machine or on others, can be started by the same command with one --storage. A study
+    that was interrupted goes on where it stopped.
+    """
+    from .study import study
+    from .study.results import table
+    out = options.out or Path("runs") / "studies" / Path(options.config).stem
+    rows = study(options.config, out, storage=options.storage, data_dir=options.data_dir, device=options.device,
+                 say=_say)
+    print(table(rows))
+    print(out)
+
+
+def _energy(options):
+    """Model the energy and cycles of a network on an accelerator with row-stationary dataflow, layer by layer."""
+    from . import energy, model
+    from .network import Network
+    network = Network.load(options.network)
+    inputs, _ = _inputs(options, network, options.network)
+    work = energy.of_network(network, inputs, model.run(network, inputs).spikes)
+    print(energy.table(energy.estimate(work, options.architecture, options.costs, worst=options.worst)))
 
 
 def _quantize(options):

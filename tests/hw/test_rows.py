@@ -1,6 +1,7 @@
 """Blocks that handle the rows of maps: nothing lost, doubled or out of order, however long both sides wait, nor left
 behind by a reset."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -126,6 +127,19 @@ def window(shape, kernel=1, *, channels=2, group=None, width=4, graded=False, gr
     return Branch(synapses, WordFormat(int(np.prod(shape)), width, graded, shape), -(-channels // group), group)
 
 
+class SparseBranch(Branch):
+    sparse = True
+
+
+def thinned(window):
+    """``window`` with half of its weights, of which the first group has none for a channel in the middle of the kernel,
+    and without those rows of them that are zero."""
+    weights = window.synapses.weights * np.random.default_rng(0).integers(0, 2, window.synapses.weights.shape)
+    weights[:window.group, 0, weights.shape[2] // 2] = 0
+    synapses = dataclasses.replace(window.synapses, weights=weights)
+    return SparseBranch(synapses, window.i_words, window.groups, window.group)
+
+
 WINDOWS = {
     "kernel of one": window((4, 3, 2)),
     "kernel of three": window((5, 4, 3), 3),
@@ -142,6 +156,20 @@ WINDOWS = {
 }
 
 
+def has_weight(window, group, row, column, channel):
+    """Whether any channel of the group has a weight for the channel it sees, in that row of what is kept under the
+    kernel, and that column or one some strides beyond."""
+    synapses = window.synapses
+    count, per_group = synapses.shape[2] // synapses.groups, synapses.weights.shape[1]
+    for out in range(group * window.group, min((group + 1) * window.group, synapses.shape[2])):
+        seen = window.seen[group] + channel - out // count * per_group
+        if 0 <= seen < per_group:
+            weights = synapses.weights[out, seen, row // window.summed[0]]
+            if weights[column // window.summed[1]::synapses.stride].any():
+                return True
+    return False
+
+
 def columns_of(window, z):
     """For each column that passes by (time step, row that goes out, pass, column): the set of (row under the kernel,
     channel that the pass sees, bit) that is under the kernel."""
@@ -153,14 +181,16 @@ def columns_of(window, z):
         values = values.reshape(len(values) // high, high, -1, wide, values.shape[2]).max((1, 3))
         for out in range(window.synapses.shape[0]):
             top = out * window.stride[0] - window.padding[0]
-            for first in window.seen:
+            for group, first in enumerate(window.seen):
                 for column in range(columns):
-                    seen = (column + window.padding[1]) % window.stride[1] < window.kernel[1]
+                    place = (column + window.padding[1]) % window.stride[1]
                     found.append({
                         (row - top, channel, bit)
                         for row in range(max(top, 0), min(top + window.kernel[0], rows))
                         for channel in range(window.seen_channels)
-                        for bit in range(3) if seen and values[row, column, first + channel] >> bit & 1})
+                        for bit in range(3)
+                        if place < window.kernel[1] and values[row, column, first + channel] >> bit & 1
+                        and (not window.sparse or has_weight(window, group, row - top, place, channel))})
     return found
 
 
@@ -211,6 +241,18 @@ def test_columns_pass_by(name, stall):
     window = WINDOWS[name]
     z = frames(window.i_words)
     check_columns(window, z, run_buffer(window, z, stall=stall))
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_columns_without_events_that_have_no_weight(name):
+    dense, window = WINDOWS[name], thinned(WINDOWS[name])
+    z = frames(window.i_words)
+    check_columns(window, z, run_buffer(window, z, stall=0.3))
+    visits = [[len(column) for column in columns_of(each, z)] for each in (window, dense)]
+    assert sum(visits[0]) < sum(visits[1])
+    for each, counts in zip((window, dense), visits, strict=True):
+        shape = len(z), window.synapses.shape[0], window.groups, window.kept[1]
+        assert np.array_equal(np.moveaxis(each.visits(z[None])[:, 0], 0, 2), np.reshape(counts, shape))
 
 
 @pytest.mark.parametrize("name", ["kernel of three", "maxima", "several words"])

@@ -19,8 +19,9 @@ PACKAGED = Path(__file__).parent / "data"
 
 def read(path, folder):
     """The content of a TOML file, or of a packaged one of that name in ``folder``, and what to call it."""
-    packaged = PACKAGED / folder / f"{path}.toml"
-    path = packaged if packaged.is_file() else Path(path)
+    packaged, path = PACKAGED / folder / f"{Path(path).name}.toml", Path(path)
+    if path.name == str(path) and packaged.is_file():
+        path = packaged
     try:
         return tomllib.loads(path.read_text()), path
     except FileNotFoundError:

@@ -162,15 +162,15 @@ def _strips(layer, room, in_bits):
     return rows * math.ceil((sums + under * layer.kernel[0]) / room), 1
 
 
-def table(estimate):
-    """Energy by component and cycles, a line for each layer and one for all, as text."""
+def table(made):
+    """An `Estimate` as text: energy by component (µJ), operations and cycles, a line for each layer and one for all."""
     head = ("layer", "energy, µJ", *(name.replace("_", " ") for name in COMPONENTS), "operations", "cycles")
     rows = [head]
-    for name, each in [*((layer.name, layer) for layer in estimate.layers), ("all", estimate)]:
+    for name, each in [*((layer.name, layer) for layer in made.layers), ("all", made)]:
         parts = each.parts
         rows.append((name, f"{each.energy * 1e-6:,.4g}", *(f"{parts[part] * 1e-6:,.3g}" for part in COMPONENTS),
                      f"{each.computes:,.0f}", f"{each.cycles:,.0f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
                                                     zip(row[1:], widths[1:], strict=True))]) for row in rows]
-    return "\n".join([*lines, f"energy x delay: {estimate.edp:.4g} mJ x cycles"])
+    return "\n".join([*lines, f"energy x delay: {made.edp:.4g} mJ x cycles"])

@@ -90,6 +90,10 @@ class Layer:
                 object.__setattr__(self, name, default)
         if self.state_bits is None:
             object.__setattr__(self, "state_bits", self.sum_bits)
+        for name, low in (("read", 1), ("sum_bits", 1), ("state_bits", 0)):
+            value = getattr(self, name)
+            if not (_positive(value) or (value == low == 0 and not isinstance(value, bool))):
+                raise SpikeloomError(f"{what}: {name} must be an integer from {low} on, not {value!r}")
         wanted = self.fan_in * self.shape[2]
         if self.shape_in[2] % self.groups or self.weights.positions != wanted:
             raise SpikeloomError(f"{what}: must have {wanted} weights for {self.shape_in[2]} channels in "

@@ -303,6 +303,11 @@ outputs = { mean = 0.1, worst = 0.2 }
     (("[1, 1, 2]", "[1, 2]"), "Layer one: a field is of the wrong type"),
     (("[1, 1, 2]", "[1, 0, 2]"), "Layer one: shape must be 3 numbers from 1 on, not [1, 0, 2]"),
     (("kernel = [1, 1]", "kernel = [1, 1]\ntimes = 0"), "Layer one: times must be an integer from 1 on, not 0"),
+    (("kernel = [1, 1]", "kernel = [1, 1]\nread = 0"), "Layer one: read must be an integer from 1 on, not 0"),
+    (("kernel = [1, 1]", "kernel = [1, 1]\nstate_bits = -1"),
+     "Layer one: state_bits must be an integer from 0 on, not -1"),
+    (("kernel = [1, 1]", "kernel = [1, 1]\nsum_bits = 1.5"),
+     "Layer one: sum_bits must be an integer from 1 on, not 1.5"),
     (("kernel = [1, 1]", "kernel = [1, 1]\ngroups = 3"), "Layer one: must have 2 weights for 4 channels in 3 groups"),
     (("kernel = [1, 1]", "kernel = [1, 1]\nhue = 3"), "Layer one: hue is not one of name, "),
 ])

@@ -9,7 +9,7 @@ and widths must suit any weights, so the search is done with and without them; t
 win.
 
 A layer can be sparse, with and without which it is looked at: what that saves in cycles and weights must pay for the
-memories that say which words of weights there are.
+memories that say which words of weights there are. Its channels may then stand in an order that gathers zeros.
 
 Where a device cannot hold a core for each layer, convolutions that are alike share cores: of all ways to do so that
 fit, the fastest.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import cost
+from . import cost, order
 from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
 from .errors import SpikeloomError
 from .network import Conv2d
@@ -44,6 +44,9 @@ UNITS = (1, 2, 4, 8, 16)
 
 #: Whether layers may be sparse, and whether each that can must be.
 SPARSE = {"auto": (False, True), "never": (False,), "always": (True,)}
+
+#: Orders of channels are tried for layers of at most so many weights times channels, as they take time.
+GATHERED = 2**28
 
 #: With more layers than this that are alike, only neighbours are considered for sharing a core.
 FEW = 4
@@ -73,6 +76,7 @@ def estimates(network, number, target, activity, *, reloadable=False, sparse="au
     """
     words = words or _assumed_words(network)
     layer, last = network.layers[number], number == len(network.layers) - 1
+    movable = order.movable(network)
     found, refused, channels = {}, None, layer.shape[2]
     sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
     for groups in range(1, channels + 1):
@@ -86,24 +90,33 @@ def estimates(network, number, target, activity, *, reloadable=False, sparse="au
             for memory in MEMORIES if reloadable and target.single_ports else MEMORIES[:1]:
                 try:
                     dense = core_of(network, number, Placement(lanes, units, memory), target, reloadable, words)
-                    options += _forms(dense, sparse)
+                    options += _forms(dense, sparse, number in movable)
                 except SpikeloomError as error:
                     refused = error
             if options:
                 found[lanes, units] = [
-                    _estimate(Placement(lanes, units, core.memory, sparse=core.sparse), core, target, activity)
-                    for core in options]
+                    _estimate(Placement(lanes, units, core.memory, sparse=core.sparse, order=channels), core, target,
+                              activity) for core, channels in options]
     if not found:
         raise refused
     return list(itertools.chain(*found.values()))
 
 
-def _forms(dense, sparse):
-    """A core as it is, and as a sparse one where it can be and some words of its weights are zero: those of both that
-    `SPARSE` has, or what there is."""
-    thin = _thin(dense)
-    same = isinstance(thin, SpikeloomError) or thin.image_shapes["weights"] == dense.image_shapes["weights"]
-    return [core for core in (dense, *([] if same else [thin])) if core.sparse in SPARSE[sparse]] or [dense]
+def _forms(dense, sparse, movable):
+    """A core as it is; as a sparse one, where some words of its weights are zero; and as one with its channels in
+    another order, where they are ``movable`` and more words are zero then. Those that `SPARSE` has, or what there is;
+    each with its order."""
+    forms, thin = [(dense, None)], _thin(dense)
+    if sparse == "never" or isinstance(thin, SpikeloomError):
+        return forms
+    layer, candidates = dense.layer, [(thin, None)]
+    if movable and layer.weights.size * layer.shape[2] <= GATHERED and not layer.weights.all():
+        channels = order.gathered(layer, dense.group)
+        candidates.append((dataclasses.replace(thin, layer=order.moved(layer, channels)), channels))
+    for core, channels in candidates:
+        if core.image_shapes["weights"] < forms[-1][0].image_shapes["weights"]:
+            forms.append((core, channels))
+    return [form for form in forms if form[0].sparse in SPARSE[sparse]] or forms
 
 
 def _thin(dense):
@@ -182,10 +195,10 @@ def _smallest(network, target, activity, reloadable, sparse):
 
 def _as_placed(network, target, activity, reloadable, chosen):
     """The ``chosen`` `Estimate` of each layer again, with the words that these cores send each other; and those."""
-    cores = Program(network, target.name, [each.placement for each in chosen], reloadable=reloadable).cores
-    return ([_estimate(each.placement, core, target, seen)
-             for each, core, seen in zip(chosen, cores, activity, strict=True)],
-            {core.layer.name: core.o_words for core in cores})
+    program = Program(network, target.name, [each.placement for each in chosen], reloadable=reloadable)
+    return ([_estimate(each.placement, core, target, seen) for each, core, seen in
+             zip(chosen, program.cores, cost.placed(program, activity), strict=True)],
+            {core.layer.name: core.o_words for core in program.cores})
 
 
 def _sharing(network, target, activity, sparse):

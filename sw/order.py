@@ -5,6 +5,7 @@ so reordered fires the same spikes from other places, which nobody outside sees.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -33,17 +34,19 @@ def reordered(network, orders):
     if all(order is None for order in orders):
         return network
     by_name = {layer.name: order for layer, order in zip(network.layers, orders, strict=True)}
-    layers = []
-    for layer, sources, order in zip(network.layers, network.sources, orders, strict=True):
-        own, *others = (by_name.get(source) for source in sources)
-        changes = {"weights": _weights(layer, own, order)}
-        if order is not None:
-            changes |= {"threshold": layer.threshold[list(order)], "bias": layer.bias[list(order)]}
-        if others:
-            changes["shortcut"] = dataclasses.replace(layer.shortcut,
-                                                      weights=_weights(layer.shortcut, others[0], order))
-        layers.append(dataclasses.replace(layer, **changes))
-    return dataclasses.replace(network, layers=tuple(layers))
+    return dataclasses.replace(network, layers=tuple(
+        moved(layer, order, [by_name.get(source) for source in sources])
+        for layer, sources, order in zip(network.layers, network.sources, orders, strict=True)))
+
+
+def moved(layer, order, sources=(None, None)):
+    """``layer`` with its channels in an ``order``, and those of each branch's source in that of ``sources``."""
+    changes = {"weights": _weights(layer, sources[0], order)}
+    if order is not None:
+        changes |= {"threshold": layer.threshold[list(order)], "bias": layer.bias[list(order)]}
+    if layer.shortcut:
+        changes["shortcut"] = dataclasses.replace(layer.shortcut, weights=_weights(layer.shortcut, sources[1], order))
+    return dataclasses.replace(layer, **changes)
 
 
 def _weights(synapses, inputs, outputs):
@@ -75,6 +78,7 @@ def restored(values, order):
     return channels.reshape(values.shape)
 
 
+@functools.lru_cache(maxsize=512)
 def gathered(layer, group):
     """An order of the layer's channels, of which ``group`` stand in one word, with many words that are zero: a tuple.
 

@@ -361,7 +361,8 @@ class _Convolution(_Synapses):
 
 class SpikingShortcut(_Convolution):
     """A second branch into a `SpikingConv2d`: a convolution with a 1 x 1 kernel, or with as many ``groups`` as channels
-    the identity, times a factor for each channel.
+    the identity, times a factor for each channel. As its integers are added to those of the layer's own branch, they
+    count steps of that one's weights.
 
     Parameters
     ----------
@@ -372,12 +373,20 @@ class SpikingShortcut(_Convolution):
     channels : int
     stride, groups : int
     weights : quantizer of `spikeloom.quantizers`
+        without a step of its own
     pool : `spikeloom.network.Pool`, optional
     factor : float, optional
         every latent weight at the start; by default they are drawn
+
+    Member: ``beside``, a tuple of the layer that it leads into. Raises `SpikeloomError` for weights with a step.
     """
 
+    beside = ()
+
     def __init__(self, source, input_shape, channels, *, stride=1, groups=1, weights=None, pool=None, factor=None):
+        if isinstance(weights, quantizers.Scaled):
+            raise SpikeloomError(f"Shortcut: its weights count steps of the layer's own, so they cannot be of kind "
+                                 f"{weights.kind}, which has one")
         self.factor = factor
         super().__init__(input_shape, channels, 1, stride, 0, groups, weights, source, pool)
 
@@ -387,6 +396,25 @@ class SpikingShortcut(_Convolution):
             super().reset_parameters(generator)
         else:
             nn.init.constant_(self.weight, self.factor)
+
+    def step(self, quantized, name="weight"):
+        """That of the layer's own weights, for each channel where they have one for each."""
+        step = self.beside[0].step(quantized) if self.beside else 1.0
+        return step.view(-1, 1, 1, 1) if torch.is_tensor(step) else step
+
+    def used_weight(self, quantized, name="weight"):
+        step = self.step(quantized)
+        if not torch.is_tensor(step):
+            return super().used_weight(quantized)
+        weight = self.weight_quantizer(self.weight / step)
+        return weight if self.weight_mask is None else weight * self.weight_mask
+
+    @torch.no_grad()
+    def limit(self):
+        step = self.step(True)
+        self.weight.div_(step)
+        super().limit()
+        self.weight.mul_(step)
 
     def _integer(self, weights):
         fields = self._integer_fields(weights)
@@ -417,16 +445,13 @@ class _Neurons:
     Members: ``threshold``, ``bias`` (parameters (channels,), in latents of the weights, or as `BatchNorm` says),
     ``shape`` (the map of neurons), ``bias_mask`` (buffer (channels,), 0 where a neuron has no bias, or None), and with
     batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents, in latents of the weights).
-    All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`, and where a `Scaled`
-    quantizer would have to share its step with a shortcut.
+    All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`.
     """
 
     def _init_neurons(self, channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer):
         self.name, self.neuron, self.norm = name, neuron, norm or NoNorm()
-        for branch in self.branches:
-            if self.shortcut and isinstance(branch.weight_quantizer, quantizers.Scaled):
-                raise SpikeloomError(f"Layer {name}: where a shortcut's currents are added, weights must be of a kind "
-                                     "without a step of its own: binary, ternary, int or pot")
+        if self.shortcut:
+            self.shortcut.beside = (self,)  # a tuple, as it is not a part
         graded = isinstance(neuron.fire, GradedSpike)
         self.threshold_quantizer = threshold_quantizer or (
             quantizers.RoundedPowerOfTwo() if graded else quantizers.Rounded(minimum=1))

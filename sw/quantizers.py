@@ -278,7 +278,7 @@ class LearnedRange(_StraightScaled):
     a and c are learned, for each tensor of weights, and start at max|mean ± 3 std| (DuQ of PROFIT: Park, Yoo, arXiv
     2008.04693; on spiking networks: Schaefer et al., arXiv 2302.04174). Rounding passes gradients straight through, the
     clip stops them. c is of no use beside batch norm, which absorbs it, and gets no gradient there unless a loss sees
-    membranes.
+    membranes or a shortcut counts steps.
     """
 
     width: int = 4
@@ -331,8 +331,8 @@ class SumOfSigmoids(LearnedRange):
     they are steps. ``width`` is 1 to 4; 1 is -1 and +1, whose a and c start at mean|w|.
     """
 
-    first: float = 2.0
-    last: float = 50.0
+    first: float = 5.0
+    last: float = 100.0
     kind = "sigmoids"
 
     def __post_init__(self):

@@ -149,9 +149,6 @@ def test_weights_with_a_step_are_read(tmp_path, table, weights):
       "unit of their own for each class")),
     (MAPS, 'kind = "pot", width = 3', 'kind = "learned"',
      "layers[1].shortcut.weights must have a kind, one of binary, ternary, int, pot, not 'learned'"),
-    (MAPS, "kernel = 2", 'kernel = 2\nweights = { kind = "sawb" }',
-     ("Layer hidden_2: where a shortcut's currents are added, weights must be of a kind without a step of its own: "
-      "binary, ternary, int or pot")),
     (MAPS, 'kind = "int", width = 3', 'kind = "normalized_binary"',
      ("layers[2].attention.weights must have a kind, one of binary, ternary, int, pot, learned, sawb, "
       "threshold_ternary, sigmoids, not 'normalized_binary'")),

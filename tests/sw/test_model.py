@@ -268,7 +268,8 @@ def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options
     """Two layers whose weights are of this kind, with thresholds and biases of all sizes; and inputs."""
     generator = torch.Generator().manual_seed(seed)
     shape, options = (5, 4, 3), {"weights": weights, "norm": norm, "threshold": 3.0, **options}
-    first = model.SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", **options)
+    shortcut = model.SpikingShortcut("input", shape, 6, weights=quantizers.Integer(8))
+    first = model.SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", shortcut=shortcut, **options)
     gates = model.JointAttention((5, 4, 6), 4, weights=weights) if attention else None
     last = model.SpikingDense((5, 4, 6), 4, Neuron(v_width), name="last", attention=gates, pool=Pool("max", 2, 2),
                               **options)
@@ -276,6 +277,8 @@ def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options
         for branch in layer.branches:
             branch.reset_parameters(generator)
         with torch.no_grad():
+            if layer.shortcut:
+                layer.shortcut.weight.div_(64)
             layer.threshold.mul_(0.5 + torch.rand(layer.threshold.shape, generator=generator))
             layer.bias.add_(torch.rand(layer.bias.shape, generator=generator) - 0.5)
     return model.SpikingNetwork(InputFormat(60, 2, shape), [first, last], 4), torch.randint(
@@ -299,8 +302,6 @@ def test_weights_with_a_step_end_in_the_same_integers(weights, norm, attention):
         optimizer.step()
         if quantized:
             net.limit()
-    scale = getattr(net.layers[0].weight_quantizer, "c", None)
-    assert scale is None or (scale.grad is None) == (norm is not None)  # batch norm absorbs it
     trace = reference.run(net.to_network(), x.numpy())
     with torch.no_grad():
         spikes, membranes = net.eval()(x, record=True)
@@ -347,6 +348,19 @@ def test_thresholds_and_biases_are_counted_in_steps():
     torch.testing.assert_close(quantizer.c.grad, torch.tensor(-3 * (5.25 + 10 * -0.7) / 0.75**2))
 
 
+def test_batch_norm_absorbs_a_scale():
+    x = torch.randint(0, 2, (3, 5, 20), generator=torch.Generator().manual_seed(1)).float()
+    for norm in (None, model.BatchNorm()):
+        layer = model.SpikingDense(20, 6, Neuron(10), weights=quantizers.LearnedRange(3), threshold=2.0, norm=norm)
+        layer(x)[0].sum().backward()
+        assert layer.weight_quantizer.a.grad is not None and layer.weight.grad.any()
+        assert (layer.weight_quantizer.c.grad is None) == (norm is not None)
+        spikes = layer(x)[0]
+        with torch.no_grad():
+            layer.weight_quantizer.c.mul_(3)
+        assert torch.equal(layer(x)[0], spikes) == (norm is not None)
+
+
 def test_each_channel_has_the_step_of_its_own_sign():
     layer = model.SpikingDense(4, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
     with torch.no_grad():
@@ -359,13 +373,22 @@ def test_each_channel_has_the_step_of_its_own_sign():
     assert wide.to_layer().threshold.tolist() == [3, 12]
 
 
-@pytest.mark.parametrize("weights", SCALED, ids=str)
-def test_a_step_cannot_be_shared_with_a_shortcut(weights):
+def test_a_shortcut_counts_steps_of_the_layers_own_weights():
+    shortcut = model.SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.Integer(3), groups=2)
+    layer = model.SpikingConv2d((4, 4, 2), 2, Neuron(6), weights=quantizers.LearnedRange(2), shortcut=shortcut)
+    with torch.no_grad():
+        layer.weight_quantizer.c.fill_(0.5)
+        shortcut.weight.copy_(torch.tensor([0.9, -3.0]).view(2, 1, 1, 1))
+    assert layer.to_layer().shortcut.weights.ravel().tolist() == [2, -4]
+    layer.limit()
+    assert shortcut.weight.flatten().tolist() == [pytest.approx(0.9), -2.0]
+    shortcut.used_weight(True).sum().backward()
+    assert shortcut.weight.grad.flatten().tolist() == [2.0, 2.0]
+    torch.testing.assert_close(layer.weight_quantizer.c.grad, torch.tensor(-(0.9 - 2.0) / 0.5**2))
     with pytest.raises(SpikeloomError) as error:
-        model.SpikingConv2d((4, 4, 2), 2, Neuron(6), weights=weights, name="a",
-                            shortcut=model.SpikingShortcut("input", (4, 4, 2), 2))
-    assert str(error.value) == ("Layer a: where a shortcut's currents are added, weights must be of a kind without a "
-                                "step of its own: binary, ternary, int or pot")
+        model.SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.SAWB(4))
+    assert str(error.value) == ("Shortcut: its weights count steps of the layer's own, so they cannot be of kind sawb, "
+                                "which has one")
 
 
 def test_an_attention_has_no_step_for_each_channel():

@@ -32,10 +32,10 @@ def joined(device):
         distributed.destroy_process_group()
 
 
-def own_device(device):
-    """Of several GPUs the one of this process, where ``device`` (a `torch.device`) does not say which."""
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+def own_device(device=None):
+    """The name of the device that is meant by ``device``, or by None: where each process has a GPU, its own one."""
+    if _started() and (device == "cuda" or (device is None and torch.cuda.is_available())):
+        return f"cuda:{os.environ['LOCAL_RANK']}"
     return device
 
 

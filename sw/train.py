@@ -3,7 +3,7 @@ pruning fall into either.
 
 After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the
 seed and the epoch's number: a run that was killed and started again ends in the same bits as one that was not
-(on the same machine, with as many threads).
+(on the same machine, with as many threads and processes).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
                              f"{start or 'weights drawn at random'}; give another folder, or remove this one to start "
                              "again")
     if not state.finished:
-        device = choose_device(ranks.own_device(choose_device(device)))
+        device = choose_device(ranks.own_device(device))
         with _threads(config.training.threads), ranks.joined(device):
             _train(state, path, data_dir, device, progress)
     return path

@@ -356,6 +356,17 @@ def test_two_processes_do_what_one_does(tmp_path, monkeypatch):
     assert (reference.run(network, inputs).winners == labels).mean() == two.accuracy
 
 
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (ranks.own_device(), ranks.own_device("cuda"), ranks.is_first()) == (None, "cuda", True)
+    for name, value in (("RANK", "5"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "8")):
+        monkeypatch.setenv(name, value)
+    assert (ranks.own_device(), ranks.own_device("cuda"), ranks.is_first()) == ("cuda:1", "cuda:1", False)
+    assert (ranks.own_device("cuda:3"), ranks.own_device("cpu")) == ("cuda:3", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert ranks.own_device() is None
+
+
 def test_a_batch_is_not_divided_among_more_processes_than_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "count", lambda: 65)
     with pytest.raises(SpikeloomError, match="A batch of 64 samples cannot be divided among 65 processes"):

@@ -195,10 +195,16 @@ def _parser():
 
 
 def _train(options):
-    """Train a network in integer units; continue where an interrupted run stopped."""
+    """Train a network in integer units; continue where an interrupted run stopped.
+
+    Under torchrun all processes share each batch.
+    """
+    from . import ranks
     from .train import train
     out = options.out or Path("runs") / Path(options.config).stem
-    print(train(options.config, out, data_dir=options.data_dir, device=options.device, start=options.start))
+    checkpoint = train(options.config, out, data_dir=options.data_dir, device=options.device, start=options.start)
+    if ranks.is_first():
+        print(checkpoint)
 
 
 def _study(options):

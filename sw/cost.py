@@ -31,6 +31,9 @@ FLIP_FLOP_BITS = 64
 #: Logic that each layer but one of those that share a core adds to it, beside what grows with its rows.
 SHARER_LUTS = {"ice40": 350, "ecp5": 400, "gowin": 400}
 
+#: Logic for each bit that a mask's entries tell where it is made of logic.
+MASK_LUTS = {"ice40": 0.11, "ecp5": 0.065, "gowin": 0.065}
+
 #: Logic to write and read a memory, beside what each byte of its rows takes.
 LOAD_LUTS = 30
 
@@ -348,19 +351,41 @@ def estimate_luts(core, target):
         lane += core.current_width  # a sum stays or moves on to the next position
         control = 100 + core.group * core.current_width + _kept_luts(core, target)  # sums on their way out; rows
         control += 590 if target.family == "ice40" else 0  # most registers on the way stand alone
+    elif core.sparse:
+        control += _sorter_luts(core, target)
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)
+
+
+def _sorter_luts(core, target):
+    """Look-up tables that sort events by groups: they grow with what an entry of a list holds."""
+    memories = core.memories
+    entry = memories["visits"][1]
+    if target.family != "ice40":
+        return 100 + 10 * entry
+    rows, bits = memories["numbers_0"]
+    return 250 + 20 * entry + (5 * rows * bits if rows * bits <= FLIP_FLOP_BITS else 0)
 
 
 def _kept_luts(core, target):
     """Look-up tables that grow with what is under a convolution's kernel."""
     value = core.i_words.width if core.i_words.graded else 1
     seen = core.banks << (value - 1).bit_length() + (core.seen_channels - 1).bit_length()
+    masks = _mask_luts(core, target) if core.sparse else 0
     if target.family != "ice40":
-        return 4 * seen
+        return 4 * seen + masks
     rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
-    return 10 * seen + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)  # small rows are made of registers
+    return 10 * seen + masks + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)  # small rows are registers
+
+
+def _mask_luts(core, target):
+    """Look-up tables of masks: about as many as there is to tell."""
+    if len(core.masks) > MASK_DEPTH:
+        return 0
+    bits = sum(entries * width for name, (entries, width) in core.memories.items() if name.startswith("mask_"))
+    share = np.clip(core.filled.mean(), 1e-9, 1 - 1e-9)
+    return MASK_LUTS[target.family] * bits * -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
 
 
 def estimate_blocks(core, target):

@@ -474,6 +474,27 @@ def test_predicted_cycles_count_the_events_of_shortcuts():
     assert cost.predict(program, cost.measure(net, x, reference.run(net, x).spikes)) == pytest.approx(cycles, rel=0.05)
 
 
+@pytest.mark.parametrize("net, near", [
+    (stacked((8, 8, 12), (8, 3, {"padding": 1, "threshold": 1}), (8, 3, {"stride": 2})), 0.05),
+    (residual(side=10), 0.1)],
+    ids=["plain", "residual"])
+def test_predicted_cycles_of_sparse_layers(net, near):
+    """Of events that are measured for the very cores, and from those of each channel alone."""
+    rng = np.random.default_rng(0)
+    net = dataclasses.replace(net, layers=tuple(dataclasses.replace(
+        layer, weights=layer.weights * (rng.random((len(layer.weights) // 4, layer.weights.shape[1], 3, 1)) < 0.3)
+        .repeat(4, axis=0)) if isinstance(layer, Conv2d) else layer for layer in net.layers))
+    dense = program_of(net, [(4, 4)] * (len(net.layers) - 1))
+    program = dataclasses.replace(dense, placements=[
+        *(dataclasses.replace(placement, sparse=True) for placement in dense.placements[:-1]), dense.placements[-1]])
+    x = (rng.random((2, 3, net.input.size)) < 0.3).astype(int)
+    (seen, cycles), spikes = pysim.run(program, x), reference.run(net, x).spikes
+    assert differences(program, x, seen) is None
+    assert cycles < 0.8 * cost.predict(dense, cost.measure(net, x, spikes))
+    assert cost.predict(program, cost.measure(net, x, spikes, program)) == pytest.approx(cycles, rel=near)
+    assert cost.predict(program, cost.measure(net, x, spikes)) == pytest.approx(cycles, rel=near)
+
+
 def test_verilator_loads_shortcuts(tmp_path):
     net, rng = residual(2, strides=(1, 2), side=5), np.random.default_rng(1)
     program = program_of(net, [(4, 2)] * (len(net.layers) - 1), reloadable=True)

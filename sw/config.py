@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 import types
 import typing
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from . import data
+from . import data, files
 from .augment import Augment
 from .encode import Delta, Direct, Frames, Latency, Rate
 from .errors import SpikeloomError
@@ -370,18 +369,7 @@ class Config:
 
 def load(source):
     """The `Config` in a TOML file: a path, or the name of a packaged one such as ``"digits"``."""
-    path = Path(source)
-    if path.suffix != ".toml" and not path.is_file():
-        path = PACKAGED / f"{source}.toml"
-        if not path.is_file():
-            names = ", ".join(sorted(packaged.stem for packaged in PACKAGED.glob("*.toml")))
-            raise SpikeloomError(f"{source}: no such configuration; packaged are {names}, anything else "
-                                 "is the path of a TOML file")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SpikeloomError(f"{path}: cannot be read as TOML: {reason}") from None
+    content, path = files.toml(source, PACKAGED, "configuration")
     return from_description(content, path)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
+import tomllib
 import zipfile
 import zlib
 from pathlib import Path
@@ -88,3 +89,22 @@ def load(path, kind=None, *versions):
         known = f"versions {', '.join(most)} and {last}" if most else f"version {last}"
         raise SpikeloomError(f"{path}: format version {header.get('version')!r}, where this Spikeloom reads {known}")
     return header, arrays
+
+
+def toml(source, packaged, what):
+    """The content of a TOML file, and its path: ``source`` is one, or the name of one in the folder ``packaged``.
+
+    Raises `SpikeloomError` when there is neither, calling it a ``what``, or when it cannot be read.
+    """
+    path = Path(source)
+    if path.suffix != ".toml" and not path.is_file():
+        path = packaged / f"{path.name}.toml"
+        if path.stem != str(source) or not path.is_file():
+            names = ", ".join(sorted(each.stem for each in packaged.glob("*.toml")))
+            raise SpikeloomError(f"{source}: no such {what}; packaged are {names}, anything else is the path of a TOML "
+                                 "file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), path
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpikeloomError(f"{path}: cannot be read as TOML: {reason}") from None

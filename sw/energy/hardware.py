@@ -8,27 +8,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from spikeloom import files
 from spikeloom.errors import SpikeloomError
 
 PACKAGED = Path(__file__).parent / "data"
-
-
-def read(path, folder):
-    """The content of a TOML file, or of a packaged one of that name in ``folder``, and what to call it."""
-    packaged, path = PACKAGED / folder / f"{Path(path).name}.toml", Path(path)
-    if path.name == str(path) and packaged.is_file():
-        path = packaged
-    try:
-        return tomllib.loads(path.read_text()), path
-    except FileNotFoundError:
-        known = ", ".join(sorted(each.stem for each in (PACKAGED / folder).glob("*.toml")))
-        raise SpikeloomError(f"{path}: no such file, and none of those that come along ({known})") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpikeloomError(f"{path}: cannot be read as TOML ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,7 @@ class _Numbers:
     @classmethod
     def load(cls, path):
         """Read a file, or a packaged one by its name; raises `SpikeloomError` for anything amiss."""
-        content, path = read(path, cls.folder)
+        content, path = files.toml(path, PACKAGED / cls.folder, cls.what)
         names = [each.name for each in fields(cls) if each.name != "sources"]
         unknown = sorted(set(content) - set(names))
         if unknown:
@@ -87,7 +73,7 @@ class Architecture(_Numbers):
     dram_bits_per_cycle: float
     buffer_bits_per_cycle: float
 
-    folder = "architectures"
+    folder, what = "architectures", "architecture"
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class Costs(_Numbers):
     network_bit: float
     adder_bit: float
 
-    folder = "costs"
+    folder, what = "costs", "table of costs"
 
     def sram(self, size):
         """pJ a bit of an SRAM of ``size`` bytes."""

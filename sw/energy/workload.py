@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spikeloom import reference
+from spikeloom import files, reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import INPUT, Conv2d, signed_width
 
 from .formats import Occupancy
-from .hardware import read
+from .hardware import PACKAGED
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load(path, *, weight_bits=8, densities=None):
 
     Raises `SpikeloomError` for anything amiss in the file.
     """
-    content, path = read(path, "workloads")
+    content, path = files.toml(path, PACKAGED / "workloads", "workload")
     entries = content.get("layers")
     if not isinstance(entries, list) or not entries or not all(isinstance(each, dict) for each in entries):
         raise SpikeloomError(f"{path}: must have [[layers]]")

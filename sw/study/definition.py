@@ -27,11 +27,10 @@ import copy
 import itertools
 import json
 import math
-import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from spikeloom import config as configuration
+from spikeloom import files
 from spikeloom.compile import SPARSE
 from spikeloom.errors import SpikeloomError
 from spikeloom.target import find
@@ -194,18 +193,7 @@ class Definition:
 
 def load(path):
     """The `Definition` in a TOML file, or the packaged one of that name; raises `SpikeloomError` when it is none."""
-    path = Path(path)
-    if path.suffix != ".toml" and not path.is_file():
-        path = PACKAGED / f"{path}.toml"
-        if not path.is_file():
-            names = ", ".join(sorted(packaged.stem for packaged in PACKAGED.glob("*.toml")))
-            raise SpikeloomError(f"{path.stem}: no such study; packaged are {names}, anything else is the path of a "
-                                 "TOML file")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SpikeloomError(f"{path}: cannot be read as TOML: {reason}") from None
+    content, path = files.toml(path, PACKAGED, "study")
     try:
         return _definition(content, path.parent)
     except SpikeloomError as error:

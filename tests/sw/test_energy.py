@@ -278,8 +278,11 @@ def test_costs_that_are_amiss(tmp_path, change, said):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SpikeloomError) as caught:
         Architecture.load(tmp_path / "none.toml")
-    assert str(caught.value) == (f"{tmp_path / 'none.toml'}: no such file, and none of those that come along "
-                                 "(schaefer)")
+    assert str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read as TOML: No such file or directory"
+    with pytest.raises(SpikeloomError) as caught:
+        Architecture.load("none")
+    assert str(caught.value) == ("none: no such architecture; packaged are schaefer, anything else is the path of a "
+                                 "TOML file")
 
 
 GOOD = """

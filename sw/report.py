@@ -204,7 +204,7 @@ class Findings:
         simulated = self.simulation.cycles / samples if samples and self.simulation.cycles is not None else None
         if not samples or not self.program:
             return simulated, None
-        steps = measure(self.network, self.simulation.inputs, self.simulation.seen.spikes)
+        steps = measure(self.network, self.simulation.inputs, self.simulation.seen.spikes, self.program)
         return simulated, predict(self.program, steps) / samples
 
     @cached_property

@@ -24,6 +24,7 @@ from spikeloom.hw.event_list import EventList
 from spikeloom.hw.neuron import NeuronUpdate
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
+from spikeloom.hw.sorter import Sorter
 from spikeloom.hw.synapse import Synapses
 from spikeloom.map_core import MapCore
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
@@ -275,6 +276,95 @@ def event_list(words, groups, depth, block=EventList):
                  lambda: Replays(block(words, groups=groups), within=6), depth)
 
 
+class Sorting(Elaboratable):
+    """A `Sorter` between any producer that keeps its rules and any consumer.
+
+    A time step is marked by free choice, and for good a row of weights. In the marked time step's replay of the row's
+    group it must come out once if its input had an event, and not otherwise; and no row comes out in another group's.
+    """
+
+    def __init__(self, block, *, within):
+        self.block, self.within = block, within
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.block = block = self.block
+        groups, rows = block.core.groups, block.core.sparse_rows
+        drive(m, block)
+        keeps(m, block.o)
+        taken, given = Signal(), Signal()
+        m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready)]
+        entry, visit = block.i.payload, block.o.payload
+
+        # The producer: an input has one event in a time step at most.
+        inputs = block.core.layer.n_in
+        fired = Signal(inputs)
+        m.d.comb += Assume(entry.end | ((entry.index < inputs) & ~fired.bit_select(entry.index, 1)))
+        with m.If(taken):
+            m.d.sync += fired.eq(Mux(entry.end, 0, fired | (1 << entry.index)))
+
+        # What comes out: replays of the time steps that are complete, and of no others.
+        most = 6 * groups + 4  # two banks, and what is on its way to them and out
+        ends = Signal(range(most + groups + 1))  # that are still to come
+        ended = Signal()
+        m.d.comb += ended.eq(given & visit.end)
+        m.d.sync += ends.eq(ends + Mux(taken & entry.end, groups, 0) - ended)
+        m.d.comb += Assert(ends <= most)
+        group = Signal(range(groups))
+        with m.If(ended):
+            m.d.sync += group.eq(Mux(group == groups - 1, 0, group + 1))
+        with m.If(block.o.valid):
+            m.d.comb += Assert(ends != 0)
+            with m.If(visit.end):
+                m.d.comb += Assert(visit.last == (group == groups - 1))
+            with m.Else():
+                m.d.comb += [Assert(visit.row < rows.count),
+                             Assert(group == Array(rows.groups.tolist())[visit.row])]
+
+        # The marked time step, and the row. ``before`` are the ends of replays that come before its own.
+        marked, complete, due, seen, final = (Signal() for _ in range(5))
+        before, first = Signal.like(ends), Signal(init=1)
+        with m.If(taken):
+            m.d.sync += first.eq(entry.end)
+        row = free(m, range(rows.count), "anyconst")
+        m.d.comb += Assume(row < rows.count)
+        begins = Signal()
+        m.d.comb += begins.eq(~marked & taken & first & free(m, 1))
+        its = taken & ~entry.end & (entry.index == Array(rows.inputs.tolist())[row])
+        with m.If(begins):
+            m.d.sync += [marked.eq(1), complete.eq(entry.end), due.eq(its), seen.eq(0), final.eq(entry.final),
+                         before.eq(ends - ended)]
+        with m.Elif(marked):
+            with m.If(ended & (before != 0)):
+                m.d.sync += before.eq(before - 1)
+            with m.If(~complete & taken):
+                m.d.sync += [complete.eq(entry.end), due.eq(due | its), final.eq(entry.final)]
+        with m.If(marked & (before == 0) & block.o.valid):
+            m.d.comb += Assert(complete)
+            with m.If(visit.end):
+                m.d.comb += Assert(visit.final == final)
+                with m.If(group == Array(rows.groups.tolist())[row]):
+                    m.d.comb += Assert(seen == due)
+            with m.Elif(visit.row == row):
+                m.d.comb += Assert(~seen)
+            with m.If(given):
+                m.d.sync += [seen.eq(seen | (~visit.end & (visit.row == row))), marked.eq(~(visit.end & visit.last))]
+
+        idle = Signal(range(self.within + 2))
+        m.d.sync += idle.eq(Mux(block.o.ready & ~block.o.valid & (ends != 0), idle + 1, 0))
+        m.d.comb += Assert(idle <= self.within)
+        return m
+
+
+def sorter(core, depth, block=Sorter):
+    """Of a sparse core for single spikes."""
+    return Proof(f"Sorter({core.layer.n_in} inputs, {core.groups} groups, {core.sparse_rows.count} rows)",
+                 "each complete time step comes out once; of each event all rows of weights, each once and in its "
+                 "group's replay, which ends with its tags; with the output taken, it never pauses for more than "
+                 f"{SORTER_PAUSE} cycles",
+                 lambda: Sorting(block(core), within=SORTER_PAUSE), depth)
+
+
 class Sharing(Elaboratable):
     """The accumulators of a core and its update units, from visits to stored membrane potentials.
 
@@ -375,7 +465,7 @@ def proofs(program):
 
     Registers between streams and the stages of scanners of lists have the program's own parameters. The stages of
     scanners behind rows of maps, event lists and the sharing of update units are looked at in small sizes, which the
-    solvers manage.
+    solvers manage, as are sorters of sparse cores.
     """
     found = {}
     for core in program.cores:
@@ -392,10 +482,17 @@ def proofs(program):
             width, index_width = chunk_width, index_width + (-(-width // chunk_width) - 1).bit_length()
         for proof in (skid(words.width + words.index_width + 3), skid(index_width + 4)):
             found[proof.name] = proof
+    if any(core.sparse for core in program.cores if not isinstance(core, MapCore)):
+        proof = sorter(_thin(), SORTED)
+        found[proof.name] = proof
     small = [event_list(WordFormat(4, 2), 2, 16), sharing(_adder(2, 8, lanes=4, units=2), BOUNDED),
              sharing(_adder(3, 5, lanes=5, units=1), BOUNDED)]
     return [*found.values(), *small]
 
+
+#: Clock cycles of a bounded proof of a sorter: a reset's traces are cleared, a time step is sorted and replayed, and
+#: the next one sorted meanwhile. And the most in which nothing may come out.
+SORTED, SORTER_PAUSE = 24, 20
 
 #: Clock cycles of a bounded proof of update units: two time steps of the small cores, and their latency.
 BOUNDED = 24
@@ -407,3 +504,11 @@ def _adder(n_in, n_out, *, lanes, units):
     layer = Dense("adder", weights, WeightFormat("int", 2), np.full(n_out, 3), np.zeros(n_out, int), 4, NoLeak(),
                   "none", Spike())
     return Core(layer, WordFormat(n_in, 1), lanes, units)
+
+
+def _thin():
+    """A sparse core with an input for both groups, one for one of them, and one for none."""
+    weights = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [-1, 0, 0]])
+    layer = Dense("thin", weights, WeightFormat("ternary", 2), np.full(4, 3), np.zeros(4, int), 4, NoLeak(), "none",
+                  Spike())
+    return Core(layer, WordFormat(3, 1), 2, 1, sparse=True)

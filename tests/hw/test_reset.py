@@ -1,5 +1,7 @@
 """A reset in the middle of a sample leaves nothing behind for the next one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from amaranth import ClockDomain, Module, Signal
@@ -90,6 +92,18 @@ def test_a_reset_at_any_moment_is_forgotten(width):
     program = Program(network(width), "ulx3s-25f", [Placement(2, 1), Placement(3, 1)])
     words, expected = sample(program, width)
     assert all(scores_after(program, words, moment, length=1) == expected for moment in range(1, SAMPLE, 2))
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_reset_at_any_moment_is_forgotten_by_sparse_layers(width):
+    net = network(width)
+    hidden = net.layers[0].weights.copy()
+    hidden[:2, 2:4] = 0
+    net = dataclasses.replace(net, layers=(dataclasses.replace(net.layers[0], weights=hidden), net.layers[1]))
+    program = Program(net, "ulx3s-25f", [Placement(2, 1, sparse=True), Placement(3, 1, sparse=True)])
+    words, expected = sample(program, width)
+    assert any(expected)
+    assert all(scores_after(program, words, moment, 1, 2 * SCORES) == expected for moment in range(1, 2 * SAMPLE, 9))
 
 
 @pytest.mark.parametrize("width", [1, 2])

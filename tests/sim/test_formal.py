@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 from amaranth.lib import crc
+from spikeloom.hw.collector import Tally
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.link import frames
 from spikeloom.hw.link.frames import FrameReceiver, FrameTransmitter
@@ -115,6 +116,13 @@ def test_event_list():
     words = WordFormat(4, 2)
     assert holds(properties.event_list(words, 2, depth=14))
     assert holds(properties.event_list(words, 2, 14, Boundless)) is False
+
+
+def test_sorter():
+    core = properties._thin()
+    assert holds(properties.sorter(core, properties.SORTED))
+    with mock.patch.object(Tally, "SUM_CYCLES", 2):  # an entry is written where the one before it is
+        assert holds(properties.sorter(core, properties.SORTED)) is False
 
 
 @pytest.mark.parametrize("units, pace, too_fast", [(1, 4, 3), (2, 3, 1)])

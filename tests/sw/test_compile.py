@@ -10,6 +10,7 @@ from spikeloom.boards import flow
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
+from spikeloom.hw.core import LayerCore
 from spikeloom.network import Conv2d, Dense, GradedSpike, InputFormat, Network, Pool, Shortcut, WeightFormat
 from spikeloom.program import Placement
 from spikeloom.target import TARGETS
@@ -167,3 +168,99 @@ def test_residual_and_pooled_networks_are_placed():
     last = Dense(**neurons("last", 2), weights=rng.integers(-1, 2, (2, apart.n_out)))
     program = compile.compile(Network(InputFormat(128, 1, (8, 8, 2)), (apart, last), 3), "ulx3s-25f")
     assert 3 % program.cores[0].group == 0
+
+
+# Sparse layers ------------------------------------------------------------------------------------
+
+
+def pruned(share=0.1, lanes=32, sizes=(512, 256, 10), events=(25.6, 12.0)):
+    """A network of whose first layer's words of so many weights only a ``share`` is not zero."""
+    net = network(sizes, list(events))
+    first = net.layers[0]
+    left = np.random.default_rng(1).random((-(-first.n_out // lanes), first.n_in)) < share
+    weights = first.weights * left.repeat(lanes, axis=0)[:first.n_out]
+    return dataclasses.replace(net, layers=(dataclasses.replace(first, weights=weights), *net.layers[1:]))
+
+
+def test_a_layer_is_sparse_where_that_is_cheaper():
+    net = pruned()
+    with pytest.raises(SpikeloomError, match="^The network is too large for hx8k"):
+        compile.compile(net, "hx8k", sparse="never")
+    program = compile.compile(net, "hx8k")
+    assert [placement.sparse for placement in program.placements] == [True, False]
+    row, text = program.notes["layers"][0], compile.table(program).splitlines()[-2]
+    assert row["words"] == len(program.cores[0].weights) and row["zero"] > row["words"] / 2
+    why = program.notes["layers"][1]["dense"]
+    assert text == (f"layer_0 is sparse: it has {row['words'] - row['zero']} of {row['words']} words of weights; "
+                    f"layer_1 is dense: {why}")
+    assert compile.compile(net, "hx8k", placements=program.placements).notes == program.notes
+
+
+def test_a_layer_is_dense_where_zeros_save_too_little():
+    net = pruned(share=0.97)
+    program = compile.compile(net, "ulx3s-25f")
+    assert not any(placement.sparse for placement in program.placements)
+    never = compile.compile(net, "ulx3s-25f", sparse="never")
+    assert program.notes == never.notes
+    row = compile.compile(net, "ulx3s-25f", placements=[Placement(32, 4), Placement(10, 1)]).notes["layers"][0]
+    thin = compile.compile(net, "ulx3s-25f", placements=[Placement(32, 4, sparse=True), Placement(10, 1)])
+    instead = thin.notes["layers"][0]
+    assert row["dense"] == (
+        f"without the {instead['zero']} of its {row['words']} words of weights that are zero it would take "
+        f"{instead['cycles']} cycles, {instead['luts']} LUTs and {instead['blocks']} block RAMs")
+
+
+def test_sparse_when_told():
+    net = pruned(share=0.5, lanes=48, sizes=(64, 48, 10))
+    always = compile.compile(net, "ulx3s-85f", sparse="always")
+    assert [placement.sparse for placement in always.placements] == [row["zero"] > 0 for row in always.notes["layers"]]
+    assert always.placements[0].sparse
+    with pytest.raises(SpikeloomError, match="^Sparse must be one of auto, never, always, not 'often'$"):
+        compile.compile(net, "ulx3s-85f", sparse="often")
+
+
+def test_where_no_word_is_zero_nothing_is_said():
+    net = network((64, 64, 10))
+    dense = dataclasses.replace(net, layers=tuple(
+        dataclasses.replace(layer, weights=np.ones_like(layer.weights)) for layer in net.layers))
+    text = compile.table(compile.compile(dense, "icebreaker"))
+    assert "sparse" not in text and "dense" not in text
+
+
+def test_weights_that_are_never_zero_stay_dense():
+    net = network((64, 64, 10))
+    binary = dataclasses.replace(net.layers[0], weights=np.ones((64, 64), int), weight_format=WeightFormat("binary", 1))
+    net = dataclasses.replace(net, layers=(binary, net.layers[1]))
+    with pytest.raises(SpikeloomError, match="^Layer layer_0: weights of kind binary are never zero, "
+                                             "so it cannot be sparse$"):
+        compile.compile(net, "icebreaker", placements=[Placement(16, 2, sparse=True), Placement(10, 1)])
+    program = compile.compile(net, "icebreaker", sparse="always")
+    assert not program.placements[0].sparse
+    assert program.notes["layers"][0]["dense"] == "weights of kind binary are never zero, so it cannot be sparse"
+
+
+def test_where_each_input_spikes_counts():
+    """Two networks of equal mean activity, of which one's inputs that spike have no weights left."""
+    net = pruned(share=0)
+    first = net.layers[0]
+    weights = first.weights.copy()
+    weights[:, 100:300] = 1
+    net = dataclasses.replace(net, layers=(dataclasses.replace(first, weights=weights), net.layers[1]))
+    cycles = []
+    for spiking in (slice(0, 50), slice(100, 150)):
+        inputs = np.zeros(512)
+        inputs[spiking] = 0.5
+        noted = dataclasses.replace(net, notes={"events": [25.0, 5.0], "inputs": [inputs.tolist(), None]})
+        cycles.append(compile.compile(noted, "ulx3s-25f", placements=[
+            Placement(32, 4, sparse=True), Placement(10, 1)]).notes["layers"][0]["cycles"])
+    assert cycles[0] == 8 * 8 and cycles[1] > 8 * 25
+
+
+def test_sparse_layers_take_what_was_reckoned_with(tmp_path):
+    """Against synthesis for an iCE40."""
+    net, target = pruned(share=0.3, lanes=8, sizes=(64, 32, 10)), TARGETS["hx8k"]
+    core = compile.compile(net, "hx8k", placements=[Placement(8, 2, sparse=True), Placement(10, 1)]).cores[0]
+    (tmp_path / "top.v").write_text(verilog.convert(LayerCore(core), "top"))
+    netlist = flow.synthesize(tmp_path / "top.v", "ice40", tmp_path / "top.json")
+    assert sum(netlist.logic.values()) == pytest.approx(cost.estimate_luts(core, target), rel=0.2)
+    assert netlist.cells["SB_RAM40_4K"] == cost.estimate_blocks(core, target)

@@ -255,10 +255,11 @@ def test_columns_without_events_that_have_no_weight(name):
         assert np.array_equal(np.moveaxis(each.visits(z[None])[:, 0], 0, 2), np.reshape(counts, shape))
 
 
-@pytest.mark.parametrize("name", ["kernel of three", "maxima", "several words"])
-def test_a_reset_clears_the_rows(name):
+@pytest.mark.parametrize("name, changed", [
+    ("kernel of three", None), ("maxima", None), ("several words", None), ("padding", thinned)])
+def test_a_reset_clears_the_rows(name, changed):
     """Also where it comes while they are being cleared after another one."""
-    window = WINDOWS[name]
+    window = changed(WINDOWS[name]) if changed else WINDOWS[name]
     z = np.concatenate([frames(window.i_words)[2:3], frames(window.i_words)])
     for moment in range(20, 60, 7):
         check_columns(window, z[1:], run_buffer(window, z[1:], resets=(moment,)))

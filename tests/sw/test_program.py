@@ -319,3 +319,59 @@ def test_channels_in_another_order(tmp_path):
 def test_orders_that_cannot_be(placements, options, message):
     with pytest.raises(SpikeloomError, match=message):
         Program(network(), "hx8k", placements, **options)
+
+
+# Sparse layers --------------------------------------------------------------------------------------
+
+
+def thin():
+    """Of the first layer's words, those of the last group have only neurons that fill it up, but for two; and the third
+    input has no weights."""
+    net = network()
+    weights = net.layers[0].weights.copy()
+    weights[6] = 0
+    weights[6, [1, 4]] = 1
+    weights[:, 2] = 0
+    return changed(net, weights=weights)
+
+
+def test_a_sparse_core_has_the_words_that_are_not_zero(tmp_path):
+    net = thin()
+    program = Program(net, "hx8k", [Placement(3, 1, sparse=True), Placement(3, 1)])
+    core, rows = program.cores[0], program.cores[0].sparse_rows
+    layer = net.layers[0]
+    dense = Program(net, "hx8k", [Placement(3, 1), Placement(3, 1)]).cores[0]
+    assert core.groups == 3 and np.array_equal(core.weights, dense.weights)  # what the file holds
+    found = {(group, i): values for group, i, values in zip(
+        rows.groups.tolist(), rows.inputs.tolist(), layer.weight_format.values[rows.weights].tolist(), strict=True)}
+    lanes = np.zeros((9, 11), int)
+    lanes[:7] = layer.weights
+    assert found == {(group, i): lanes[3 * group:3 * group + 3, i].tolist() for group in range(3) for i in range(11)
+                     if lanes[3 * group:3 * group + 3, i].any()}
+    assert rows.inputs.tolist() == sorted(rows.inputs) and (2, 3) not in found and (2, 4) in found
+    words, first_width = core.images["inputs"].words, max(1, (rows.count - 1).bit_length())
+    for i, word in enumerate(words[:11]):
+        first, count = word & (1 << first_width) - 1, word >> first_width
+        assert rows.inputs[first:first + count].tolist() == [i] * count == [i] * rows.inputs.tolist().count(i)
+    assert not any(word >> first_width for word in words[11:])  # events that are no input's
+    assert core.images["groups"].words == rows.groups.tolist()
+    program.save(tmp_path / "program.npz")
+    loaded = Program.load(tmp_path / "program.npz")
+    assert loaded.placements == program.placements and loaded.digest == program.digest
+    assert program.digest != Program(net, "hx8k", [Placement(3, 1), Placement(3, 1)]).digest
+
+
+def test_events_are_numbered_by_words_and_bits():
+    for words in (WordFormat(11, 4), WordFormat(11, 3, graded=True), WordFormat(30, 4, shape=(3, 2, 5)),
+                  WordFormat(30, 2, graded=True, shape=(3, 2, 5))):
+        for neuron, event in enumerate(words.events.tolist()):
+            packed = words.pack(np.arange(words.size) == neuron)
+            index = int(np.flatnonzero(packed)[0])
+            assert event == (index if words.graded else index * words.width + int(packed[index]).bit_length() - 1)
+            assert event < words.event_count
+
+
+def test_a_sparse_layer_cannot_be_reloaded():
+    with pytest.raises(SpikeloomError, match="^Layer layer_0: which words of weights are left out is part of the "
+                                             "gateware, so a sparse layer cannot be in a reloadable program$"):
+        Program(network(), "hx8k", [Placement(4, 2, sparse=True), Placement(3, 1)], reloadable=True)

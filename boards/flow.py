@@ -34,6 +34,8 @@ class Family:
         nextpnr's options that let it choose pins
     suffix : str
         of a bitstream file
+    endless : bool
+        nextpnr looks for places even where there are too few
     """
 
     synth: str
@@ -46,6 +48,7 @@ class Family:
     block: str
     unconstrained: tuple[str, ...]
     suffix: str
+    endless: bool = False
 
     @property
     def tools(self):
@@ -62,7 +65,7 @@ FAMILIES = {
                    "TRELLIS_COMB", "DP16KD", ("--lpf-allow-unconstrained",), ".bit"),
     "gowin": Family("synth_gowin", "nextpnr-himbaechel-gowin", "gowin_pack", ("heap",),
                     {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 4}, "DFF",
-                    "LUT4", "BSRAM", (), ".fs"),
+                    "LUT4", "BSRAM", (), ".fs", endless=True),
 }
 
 
@@ -177,9 +180,17 @@ def place_and_route(netlist, device, *, output=None, constraints=None, clock=0.0
         arguments += form.unconstrained
     arguments += {"ice40": _ice40_files, "ecp5": _ecp5_files, "gowin": _gowin_files}[device.family](
         constraints and constraints.name, output and output.name)
+
+    def run(*options):
+        tools.find(form.nextpnr).run([*arguments, *options], cwd=netlist.parent, progress=progress)
+
     for placer in form.placers:
         try:
-            tools.find(form.nextpnr).run([*arguments, "--placer", placer], cwd=netlist.parent, progress=progress)
+            if form.endless:
+                run("--pack-only")
+                if _excess(log, device):
+                    raise SpikeloomError(_excess(log, device))
+            run("--placer", placer)
             break
         except SpikeloomError as error:
             excess = _excess(log, device)

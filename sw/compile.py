@@ -30,8 +30,9 @@ from .sharing import SharedCore, kind
 from .target import TARGETS, find
 from .words import WordFormat
 
-#: Share of a device's logic that routing can be expected to cope with, by its family.
-USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.85}
+#: Share of a device's logic that routing can be expected to cope with, by its family. A Gowin device has three
+#: flip-flops for four look-up tables.
+USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.7}
 
 #: Logic around the cores: the link and the read-out, on an iCE40 with the cells of registers that stand alone; and what
 #: counts a layer's events and stalls.

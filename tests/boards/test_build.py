@@ -105,6 +105,19 @@ def test_too_large_a_design_says_by_how_much(tmp_path):
         flow.place_and_route(netlist.path, small)
 
 
+def test_too_large_a_design_for_a_gowin_device_is_not_placed_for_ever(tmp_path):
+    chains = "".join(f" reg [69:0] r{n}; always @(posedge clk) r{n} <= {{r{n}[68:0], i ^ r{n}[{n % 69}]}};"
+                     for n in range(100))
+    (tmp_path / "top.v").write_text(f"module top(input clk, input i, output o);{chains}"
+                                    f" assign o = {' ^ '.join(f'r{n}[69]' for n in range(100))}; endmodule")
+    device = boards.find("tang_nano_9k").device
+    netlist = flow.synthesize(tmp_path / "top.v", "gowin", tmp_path / "top.json")
+    pins = tmp_path / "top.pins"
+    pins.write_text(flow.constraints({"clk": ("52", {}), "i": ("3", {}), "o": ("10", {})}, device))
+    with pytest.raises(SpikeloomError, match="^GW1NR-LV9QN88PC6/I5 is too small: 7000 DFF of 6480 \\(520 too many\\)$"):
+        flow.place_and_route(netlist.path, device, constraints=pins)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"board": "spartan"}, f"Board must be one of {', '.join(boards.BOARDS)}, not 'spartan'"),
     ({"board": "hx8k"}, "Board hx8k cannot carry a program compiled for icebreaker"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
 from spikeloom import cost, order, reference
+from spikeloom.errors import SpikeloomError
 from spikeloom.map_core import MapCore
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
 from spikeloom.program import Placement, Program
@@ -297,6 +298,13 @@ def test_corners_of_sparse_layers(name):
     program, x = sparse(program_of(net, channels), np.random.default_rng(1)), frames(net, 3)
     seen, _ = pysim.run(program, x, stall=0.3)
     assert differences(program, x, seen) is None
+
+
+def test_weights_that_are_never_zero_cannot_be_sparse():
+    net = stacked((3, 3, 2), (2, 3, {"form": WeightFormat("binary", 1)}))
+    with pytest.raises(SpikeloomError) as refused:
+        Program(net, "hx8k", [Placement(3, 1, sparse=True), Placement(3, 1)])
+    assert str(refused.value) == "Layer conv_0: weights of kind binary are never zero, so it cannot be sparse"
 
 
 def test_a_sparse_layer_without_any_weight():

@@ -45,7 +45,7 @@ class Sorter(wiring.Component):
         an event is taken
     """
 
-    OVERHEAD, TURN, LATENCY = 3, 10, 16
+    OVERHEAD, TURN, LATENCY = 3, 11, 17
 
     def __init__(self, core):
         words = core.i_words
@@ -169,12 +169,15 @@ class Sorter(wiring.Component):
         m.d.comb += [
             counted.eq(shown.valid & shown.last & numbers.r_en),
             released.eq(replayed | (counted & remains[0])),
-            lists.i.valid.eq(shown.valid & ~remains[0]),
-            lists.i.payload.addr.eq(shown_start + numbers.r_data),
-            lists.i.payload.left.eq(numbers.r_data - 1),
-            lists.i.payload.last.eq(shown.last),
-            lists.i.payload.final.eq(finals.bit_select(r_bank, 1)),
         ]
+        with m.If(numbers.r_en):
+            m.d.sync += [
+                lists.i.valid.eq(shown.valid & ~remains[0]),
+                lists.i.payload.addr.eq(shown_start + numbers.r_data),
+                lists.i.payload.left.eq(numbers.r_data - 1),
+                lists.i.payload.last.eq(shown.last),
+                lists.i.payload.final.eq(finals.bit_select(r_bank, 1)),
+            ]
 
         # Block RAM is slow to answer, so its output goes straight into a register.
         m.submodules.o_skid = skid = Skid(self.o.payload.shape())

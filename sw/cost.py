@@ -670,7 +670,7 @@ def _words(words, events):
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
 
 #: From a time step sorted to its first visit.
-SORT_CYCLES = 12
+SORT_CYCLES = 13
 
 #: Columns between a line buffer and its scanner's end, and the cycles that empty ones take there.
 IN_FLIGHT, FLIGHT_CYCLES = 3, 9

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 PICTURE = Path(__file__).parent / "results" / "weight-skip.png"
 TERNARY = WeightFormat("ternary", 2)
 SPARSITIES = (0.0, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975)
-ACTIVITY, STEPS, SAMPLES, MEASURED = 0.05, 4, 4, 2  # the first samples fill the pipeline
+ACTIVITY, BUSY = 0.05, 0.2
+STEPS, SAMPLES, MEASURED = 4, 4, 2  # the first samples fill the pipeline
 CYCLES_AIM, MEMORY_AIM, AIMED = 0.2, 0.25, 0.9
 
 #: Name to map in, channels out, kernel, and the placement.
@@ -62,9 +63,9 @@ def placed(shape, kernel, values, placement):
                    [placement, Placement(2, 1)])
 
 
-def cycles(program):
+def cycles(program, activity=ACTIVITY):
     """Of a time step in the steady state, for random spikes."""
-    inputs = np.random.default_rng(2).random((SAMPLES, STEPS, program.network.input.size)) < ACTIVITY
+    inputs = np.random.default_rng(2).random((SAMPLES, STEPS, program.network.input.size)) < activity
     run = cosim.run(program, inputs.astype(np.int64), detail=False, folder=ROOT / "build" / "sim")
     return (run.finished[-1] - run.finished[-1 - MEASURED]) / (MEASURED * STEPS)
 
@@ -94,7 +95,7 @@ def main():
         group = placement.lanes // sets
         values = weights(shape, channels, kernel, group, 0.0, False)
         program = placed(shape, kernel, values, placement)
-        whole = cycles(program), memory(program)
+        whole, whole_busy = (cycles(program), memory(program)), cycles(program, BUSY)
         figures.add(f"{name}: cycles of a time step, dense", whole[0], f"cycles, {placement.lanes} lanes")
         figures.add(f"{name}: memory, dense", whole[1], "bits")
         for block in (False, True):
@@ -110,6 +111,9 @@ def main():
                         chosen = Placement(placement.lanes, placement.units, sparse=True, order=found)
                         program = placed(shape, kernel, values, chosen)
                     ratios.append((cycles(program) / whole[0], memory(program) / whole[1]))
+                    if block and gathered and sparsity == AIMED:
+                        figures.add(f"{name}, {kind}: cycles at {AIMED:.0%} zeros and {BUSY:.0%} activity",
+                                    cycles(program, BUSY) / whole_busy, "of dense")
                     print(f"{name}: {kind}, {sparsity:.1%} zero: {ratios[-1][0]:.3f} of the cycles, "
                           f"{ratios[-1][1]:.3f} of the memory", flush=True)
                 for row, (what, aim) in enumerate((("cycles", CYCLES_AIM), ("memory", MEMORY_AIM))):

@@ -85,6 +85,8 @@ def _parser():
                        help="make what can be loaded into a board that was built for this reloadable program")
     sub.add_argument("--activity", type=float, nargs="+", metavar="EVENTS",
                      help="events per time step of each layer's input (default: as measured in training)")
+    sub.add_argument("--sparse", default="auto", metavar="WHEN",
+                     help="leave out words of weights that are all zero: auto (where that is cheaper), never, always")
     sub.add_argument("--reloadable", action="store_true",
                      help="let any network of the same shape be loaded later, without another bitstream")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.npz beside the network")
@@ -250,7 +252,7 @@ def _compile(options):
     like = options.like and Program.load(options.like)
     program = compile(Network.load(options.network), like.target if like else options.target,
                       activity=options.activity, placements=like and like.placements,
-                      reloadable=options.reloadable or bool(like))
+                      reloadable=options.reloadable or bool(like), sparse=options.sparse)
     if like:
         like.check_same_shape(program)
     program.save(out)

@@ -139,17 +139,18 @@ def test_a_study_and_what_is_written(file, tmp_path):
         study.study(file, out, progress=False)
 
 
-def test_trials_that_do_not_fit_are_told_and_the_others_go_on(file, tmp_path):
+def test_trials_that_come_to_nothing_are_told_and_the_others_go_on(file, tmp_path):
     read(file, "[space.epochs]", """
-[space.size]
-key = "layers.0.size"
-values = [6, 1500]
+[space.fire.choices]
+binary = {}
+graded = { "layers.0.fire" = { kind = "graded", low = 0, high = 3 } }
 
 [space.epochs]""")
     file.write_text(file.read_text().replace("values = [1, 2]", "values = [1]").replace("4 = {", "# 4 = {"))
     rows = study.study(file, tmp_path / "out", progress=False, say=str)
     assert [bool(row.figures) for row in rows] == [True, False]
-    assert "too large for hx8k" in rows[1].error and rows[1].error in results.table(rows)
+    assert "graded spikes run in the reference, not yet in gateware" in rows[1].error
+    assert rows[1].error in results.table(rows)
     assert rows[1].error in (tmp_path / "out" / "results.csv").read_text()
 
 
@@ -186,6 +187,7 @@ def trials(lines):
 
 def test_a_killed_worker_loses_its_trial_alone(file, tmp_path):
     storage, out = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "out"
+    read(file, "values = [1, 2]", "values = [1]")
     with worker(file, out, storage) as first:
         done = first.stdout.readline()
         until = time.monotonic() + 60
@@ -194,23 +196,24 @@ def test_a_killed_worker_loses_its_trial_alone(file, tmp_path):
         first.send_signal(signal.SIGKILL)
     said = []
     until = time.monotonic() + 120
-    while len(said) < 3 and time.monotonic() < until:  # it is put back once it has been silent for long enough
+    while not said and time.monotonic() < until:  # it is put back once it has been silent for long enough
         rows = study.study(file, out, storage=storage, progress=False, heartbeat=1, say=said.append)
         time.sleep(0.2)
     assert [row.values for row in rows] == definition.load(file).combinations
     assert all(row.figures for row in rows)
-    assert not set(trials([done])) & set(trials(said)) and len(said) == 3
+    assert trials([done]) == [0] and len(said) == 1
 
 
 def together(file, tmp_path, storage):
     """Two workers on one storage, each with a folder of its own; every combination is done once."""
+    read(file, "values = [1, 2]", "values = [1]")
     workers = [worker(file, tmp_path / f"out_{number}", storage) for number in range(2)]
     lines = [each.communicate(timeout=300)[0].splitlines() for each in workers]
     assert [each.returncode for each in workers] == [0, 0]
-    assert len(lines[0]) + len(lines[1]) == 4
+    assert len(lines[0]) + len(lines[1]) == 2
     rows = study.study(file, tmp_path / "out", storage=storage, progress=False, heartbeat=1)
     assert [row.values for row in rows] == definition.load(file).combinations
-    assert len({row.number for row in rows}) == 4 and all(row.figures for row in rows)
+    assert len({row.number for row in rows}) == 2 and all(row.figures for row in rows)
 
 
 def test_two_workers_on_one_file(file, tmp_path):

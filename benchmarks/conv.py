@@ -116,10 +116,10 @@ def model(figures, name):
     for board in BOARDS:
         try:
             program = compile.compile(network, board)
+            report = build(program, board, FOLDER / f"{board}-{name}", progress=print)
         except SpikeloomError as error:
             print(f"{name}: {error}", flush=True)
             continue
-        report = build(program, board, FOLDER / f"{board}-{name}", progress=print)
         figures.add(f"{name}: smallest board", program.notes["cycles_per_sample"], f"cycles per sample on {board}")
         figures.add(f"{name} on {board}: LUTs", report.luts,
                     f"{report.logic_used} of {report.logic_available} logic cells")

@@ -31,8 +31,8 @@ from .target import TARGETS, find
 from .words import WordFormat
 
 #: Share of a device's logic that routing can be expected to cope with, by its family. A Gowin device has three
-#: flip-flops for four look-up tables, and cores have more of them than look-up tables.
-USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.6}
+#: flip-flops for four look-up tables, of which cores have more; with 95 % of them taken nextpnr's placer finds no end.
+USABLE_LOGIC = {"ice40": 0.92, "ecp5": 0.85, "gowin": 0.5}
 
 #: Logic around the cores: the link and the read-out, on an iCE40 with the cells of registers that stand alone; and what
 #: counts a layer's events and stalls.

@@ -289,7 +289,7 @@ def test_predicted_cycles_of_convolutions_are_within_five_percent(density, targe
     steps = cost.measure(net, x, reference.run(net, x).spikes)
     noted = dataclasses.replace(net, notes={"events": [each.events for each in cost.mean(steps)],
                                             **cost.notes(cost.mean(steps))})
-    program = compile.compile(noted, target)
+    program = compile.compile(noted, target, sparse="never")
     seen, cycles = pysim.run(program, x)
     assert trace.first_difference(net, reference.run(net, x), seen) is None
     assert cost.predict(program, steps) == pytest.approx(cycles, rel=0.05)

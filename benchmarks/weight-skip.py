@@ -24,7 +24,7 @@ from spikeloom.sim import cosim
 ROOT = Path(__file__).parents[1]
 PICTURE = Path(__file__).parent / "results" / "weight-skip.png"
 TERNARY = WeightFormat("ternary", 2)
-SPARSITIES = (0.0, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975)
+SPARSITIES = (0.0, 0.5, 0.75, 0.8, 0.9, 0.95, 0.975)
 ACTIVITY, BUSY = 0.05, 0.2
 STEPS, SAMPLES, MEASURED = 4, 4, 2  # the first samples fill the pipeline
 CYCLES_AIM, MEMORY_AIM, AIMED = 0.2, 0.25, 0.9

@@ -11,8 +11,8 @@ from spikeloom import files
 
 #: The figures of a trial: name, how it is shown, and its unit.
 COLUMNS = {"accuracy": ("accuracy", "{:.2%}", ""), "energy": ("energy", "{:.3g}", "µJ per sample, modelled"),
-           "cycles": ("cycles", "{:.0f}", "clock cycles per sample, simulated"),
-           "predicted": ("predicted", "{:.0f}", "clock cycles per sample, by the compiler"),
+           "cycles": ("cycles", "{:.0f}", "clock cycles per sample of several, simulated"),
+           "predicted": ("predicted", "{:.0f}", "clock cycles of a sample alone, by the compiler"),
            "luts": ("LUTs", "{}", "estimated"), "blocks": ("block RAMs", "{}", "estimated"),
            "weight_bytes": ("weights", "{:.0f}", "bytes in the shortest format, with its metadata"),
            "sparsity": ("sparsity", "{:.1%}", "weights that are zero"),

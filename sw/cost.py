@@ -502,13 +502,18 @@ class _ListStage(_Stage):
             return 0.0  # a permit is for all rows
         return self.released[step - 2] + PERMIT_CYCLES if len(self.released) > step - 2 else None
 
-    def advance(self):
+    def due(self):
+        """The next time step, when its spikes may go on and when its list is complete; None while that is not known."""
         step = len(self.done)
         last = (step + 1) * self.source.per_step - 1
         permit = self.permitted(step)
-        if permit is None or len(self.source.done) <= last:
+        return None if permit is None or len(self.source.done) <= last else (step, permit, self.source.done[last])
+
+    def advance(self):
+        due = self.due()
+        if due is None:
             return False
-        core, ready = self.core, self.source.done[last]
+        core, (step, permit, ready) = self.core, due
         seen = self.activities[step].events
         entries = _words(core.i_words, seen) + 1
         group = max(seen + 1, core.pace)
@@ -531,12 +536,10 @@ class _SortStage(_ListStage):
         self.sorted, self.replayed = 0.0, []
 
     def advance(self):
-        step = len(self.done)
-        last = (step + 1) * self.source.per_step - 1
-        permit = self.permitted(step)
-        if permit is None or len(self.source.done) <= last:
+        due = self.due()
+        if due is None:
             return False
-        core, ready = self.core, self.source.done[last]
+        core, (step, permit, ready) = self.core, due
         sorting, groups = _sorted_cycles(core, self.activities[step])
         free = self.replayed[step - 2] if step >= 2 else core.groups
         entries = _words(core.i_words, self.activities[step].events) + 1

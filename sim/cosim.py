@@ -15,7 +15,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.reference import Trace
 
-from . import harness, trace
+from . import harness, trace, verilator
 
 __all__ = ["Design", "Run", "preferred", "run"]
 
@@ -66,23 +66,13 @@ class Run:
     seconds: float
 
 
-class _Verilator(runner.Verilator):
-    """Without the runner's request to show every signal to Python, which makes the model several times slower."""
-
-    def _build_command(self):
-        return [[part for part in command if part != "--public-flat-rw"] for command in super()._build_command()]
-
-
 def _simulator(name):
     """The tool, the runner and the build arguments of a simulator."""
-    tool = tools.find("iverilog" if name == "icarus" else name)
-    missing = [what for what in ("make", "perl", "c++") if name == "verilator" and shutil.which(what) is None]
-    if missing:
-        raise SpikeloomError(f"{' and '.join(missing)} not found, which Verilator needs: apt install g++ make perl")
-    if name == "verilator":
-        return tool, _Verilator(), ["--timing", "-Wno-fatal", "-Wno-WIDTHTRUNC", "-Wno-WIDTHEXPAND", "-O3",
-                                    "-CFLAGS", "-O1 -std=gnu++20", "--x-assign", "fast", "--x-initial", "fast"]
-    return tool, runner.Icarus(), ["-g2012"]
+    if name == "icarus":
+        return tools.find("iverilog"), runner.Icarus(), ["-g2012"]
+    return verilator.find(), verilator.Runner(), [
+        "--timing", "-Wno-fatal", "-Wno-WIDTHTRUNC", "-Wno-WIDTHEXPAND", "-O3", "-CFLAGS", "-O1 -std=gnu++20",
+        "--x-assign", "fast", "--x-initial", "fast"]
 
 
 def preferred():

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-import shutil
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeloom import tools
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.board import BoardTop
+
+from . import verilator
 
 __all__ = ["BAUD", "CLOCK", "State", "VirtualBoard"]
 
@@ -20,8 +21,9 @@ CLOCK, BAUD = 48_000_000, 12_000_000
 
 MAIN = Path(__file__).with_name("virtual.cpp")
 
-_OPTIONS = ["--cc", "--exe", "--build", "-j", "2", "--top-module", "top", "-O3", "--x-assign", "unique",
-            "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-CFLAGS", "-std=gnu++20", "-MAKEFLAGS", "OPT_FAST=-O2"]
+_OPTIONS = ["--cc", "--exe", "--top-module", "top", "-O3", "--x-assign", "unique", "--x-initial", "unique",
+            "-Wno-fatal", "-Wno-lint", "-CFLAGS", "-std=gnu++20"]
+_MAKE = ["-j", "2", "OPT_FAST=-O2"]
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,7 @@ class VirtualBoard:
 
 def _build(sources, options, folder, progress):
     """The compiled simulator of ``sources`` (file name to text)."""
-    tool = tools.find("verilator")
-    missing = [what for what in ("make", "perl", "c++") if shutil.which(what) is None]
-    if missing:
-        raise SpikeloomError(f"{' and '.join(missing)} not found, which Verilator needs: apt install g++ make perl")
+    tool = verilator.find()
     texts = {**sources, MAIN.name: MAIN.read_text()}
     digest = hashlib.sha256("\0".join([*texts, *texts.values(), str(tool), *options]).encode()).hexdigest()
     built = folder / f"board-{digest[:16]}"
@@ -158,7 +157,8 @@ def _build(sources, options, folder, progress):
             work = Path(work)
             for name, text in texts.items():
                 (work / name).write_text(text)
-            tool.run([*options, "--Mdir", "model", "-o", work / "board", *texts], cwd=work)
+            tool.run([*options, "--Mdir", "model", "--prefix", "Vtop", "-o", work / "board", *texts], cwd=work)
+            verilator.make(work / "model", "Vtop", _MAKE, {**os.environ, **tool.environment})
             built.mkdir(exist_ok=True)
             (work / "board").replace(built / "board")
     return built / "board"

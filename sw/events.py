@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -350,26 +349,18 @@ def _held_out(chosen, labels, every, split):
 # The cache --------------------------------------------------------------------------------------
 
 
-def cache():
-    """The folder for what can be made again: ``spikeloom`` in $XDG_CACHE_HOME, which is ~/.cache by default.
-
-    Whatever is in it can be deleted at any time.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
-
-
 def frames(recordings, encoder, count=None):
     """Frames (n, time steps, n_in) uint8 of `Recordings`, as ``encoder`` (`spikeloom.encode.Frames`) makes them.
 
-    Those of a whole split are made once and kept in `cache`, under a name that depends on the data set, the split, the
-    encoder, tonic's version, and the name, size and time of every file. A file there that is not whole is made again.
-    The result is mapped from it into memory, and writable as a private copy.
+    Those of a whole split are made once and kept in `spikeloom.files.cache`, under a name that depends on the data set,
+    the split, the encoder, tonic's version, and the name, size and time of every file. A file there that is not whole
+    is made again. The result is mapped from it into memory, and writable as a private copy.
 
     ``count`` asks for only the first so many: from the cache where they are there; if not, no other recordings are
     read, and nothing is kept.
     """
     dataset = recordings.dataset
-    path = cache() / f"{dataset.name}-{recordings.split}-{_frames_digest(recordings, encoder)}.npy"
+    path = files.cache() / f"{dataset.name}-{recordings.split}-{_frames_digest(recordings, encoder)}.npy"
     shape = len(recordings), encoder.time_steps, encoder.input_format(dataset.shape).size
     mapped = _mapped(path, shape)
     if mapped is None:
@@ -403,7 +394,7 @@ def _frames_digest(recordings, encoder):
 
 def _unpacked(archives, parts):
     """The folder in the cache with what is in ``archives``, among which must be ``parts``."""
-    folder = cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
+    folder = files.cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
     if folder.is_dir():
         return folder
     try:

@@ -16,6 +16,14 @@ from .errors import SpikeloomError
 HEADER = "header"
 
 
+def cache():
+    """The folder for what can be made again: ``spikeloom`` in $XDG_CACHE_HOME, which is ~/.cache by default.
+
+    Whatever is in it can be deleted at any time.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikeloom"
+
+
 @contextlib.contextmanager
 def replacing(path, mode="wb"):
     """Open a file beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from cocotb_tools import runner
-from spikeloom import tools
+from spikeloom.sim import verilator
 
 
 def scattered(words, x, pick):
@@ -37,13 +37,13 @@ def scattered(words, x, pick):
 def simulate(module, sources, top, task, folder, monkeypatch):
     """Run cocotb's tests in ``module`` on Verilog ``sources`` (name to text), in ``folder`` with ``task`` in task.json;
     how many ran, and how many failed."""
-    for name, value in tools.find("verilator").environment.items():
+    for name, value in verilator.find().environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(Path(__file__).parent)  # where the simulator finds the module
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "task.json").write_text(json.dumps(task))
-    simulator = runner.get_runner("verilator")
+    simulator = verilator.Runner(public=True)
     simulator.build(sources=[folder / name for name in sources], hdl_toplevel=top, build_dir=folder, always=True,
                     build_args=["-Wno-fatal", "-CFLAGS", "-O0"], timescale=("1ns", "1ps"),
                     log_file=folder / "build.log")

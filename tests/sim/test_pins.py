@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from cocotb_tools import runner
-from spikeloom import reference, tools
+from spikeloom import reference
 from spikeloom.hw import verilog
 from spikeloom.network import WeightFormat
 from spikeloom.program import Placement, Program
-from spikeloom.sim import trace
+from spikeloom.sim import trace, verilator
 from test_gateware import frames, network
 
 
@@ -23,10 +23,10 @@ def test_scores_at_the_pins(tmp_path, monkeypatch):
     (tmp_path / "task.json").write_text(json.dumps({
         "verilog": str(source), "seed": 5, "scores": expected.scores.tolist(), "winners": expected.winners.tolist(),
         "words": [dict(zip(names, word, strict=True)) for word in trace.input_words(program, x).tolist()]}))
-    for name, value in tools.find("verilator").environment.items():
+    for name, value in verilator.find().environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(Path(__file__).parent)  # where the simulator finds `pins`
-    simulator = runner.get_runner("verilator")
+    simulator = verilator.Runner(public=True)
     simulator.build(sources=[source], hdl_toplevel=verilog.MODULE, build_dir=tmp_path, always=True,
                     build_args=["-Wno-fatal"], timescale=("1ns", "1ps"), log_file=tmp_path / "build.log")
     results = simulator.test(test_module="pins", hdl_toplevel=verilog.MODULE, build_dir=tmp_path, test_dir=tmp_path,

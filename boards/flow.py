@@ -34,8 +34,8 @@ class Family:
         nextpnr's options that let it choose pins
     suffix : str
         of a bitstream file
-    endless : bool
-        nextpnr looks for places even where there are too few
+    limit : int, optional
+        seconds that nextpnr's placer gets, where it goes on looking though there are too few places
     """
 
     synth: str
@@ -48,7 +48,7 @@ class Family:
     block: str
     unconstrained: tuple[str, ...]
     suffix: str
-    endless: bool = False
+    limit: int | None = None
 
     @property
     def tools(self):
@@ -65,7 +65,7 @@ FAMILIES = {
                    "TRELLIS_COMB", "DP16KD", ("--lpf-allow-unconstrained",), ".bit"),
     "gowin": Family("synth_gowin", "nextpnr-himbaechel-gowin", "gowin_pack", ("heap",),
                     {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 4}, "DFF",
-                    "LUT4", "BSRAM", (), ".fs", endless=True),
+                    "LUT4", "BSRAM", (), ".fs", limit=600),
 }
 
 
@@ -181,16 +181,16 @@ def place_and_route(netlist, device, *, output=None, constraints=None, clock=0.0
     arguments += {"ice40": _ice40_files, "ecp5": _ecp5_files, "gowin": _gowin_files}[device.family](
         constraints and constraints.name, output and output.name)
 
-    def run(*options):
-        tools.find(form.nextpnr).run([*arguments, *options], cwd=netlist.parent, progress=progress)
+    def run(*options, limit=None):
+        tools.find(form.nextpnr).run([*arguments, *options], cwd=netlist.parent, progress=progress, limit=limit)
 
     for placer in form.placers:
         try:
-            if form.endless:
+            if form.limit:
                 run("--pack-only")
                 if _excess(log, device):
                     raise SpikeloomError(_excess(log, device))
-            run("--placer", placer)
+            run("--placer", placer, limit=form.limit)
             break
         except SpikeloomError as error:
             excess = _excess(log, device)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,24 +37,32 @@ class Tool:
     origin: str
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, arguments, *, cwd=None, progress=None):
+    def run(self, arguments, *, cwd=None, progress=None, limit=None):
         """Run with ``arguments``; its output (standard output and error together) as a string.
 
         ``progress(text)`` is called when the tool prepares for its first run, which takes a while. Raises
-        `SpikeloomError` with the tool's own error line when it fails; the error's ``output`` is all it said.
+        `SpikeloomError` with the tool's own error line when it fails, or when it takes more than ``limit`` seconds; the
+        error's ``output`` is all it said.
         """
         lines = []
+        stopped = threading.Event()
         with subprocess.Popen([*self.command, *map(str, arguments)], cwd=cwd, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                               env={**os.environ, **self.environment}) as process:
+            clock = threading.Timer(limit or 0, lambda: (stopped.set(), process.kill()))
+            clock.daemon = True  # an interrupt need not wait for it
+            if limit:
+                clock.start()
             for line in process.stdout:
                 if progress and line.startswith("Preparing to run"):
                     progress(f"{self.name}: its first run on this machine prepares it, which takes a while")
                 lines.append(line)
+            clock.cancel()
         if process.returncode:
             said = [line.strip() for line in lines if line.strip()] or ["nothing was said"]
             errors = [line for line in said if line.startswith("ERROR") or "rror:" in line]
-            error = SpikeloomError(f"{self.name} failed (status {process.returncode}): {(errors or said)[-1]}")
+            error = SpikeloomError(f"{self.name} was stopped, as it took more than {limit:g} s" if stopped.is_set() else
+                                   f"{self.name} failed (status {process.returncode}): {(errors or said)[-1]}")
             error.output = "".join(lines)
             raise error
         return "".join(lines)

@@ -80,3 +80,6 @@ def test_run_returns_the_output_or_raises_the_error_line():
     with pytest.raises(SpikeloomError, match=re.escape("python failed (status 3): ERROR: no such module")) as info:
         python.run(["print('a'); print('ERROR: no such module'); print('b'); raise SystemExit(3)"])
     assert info.value.output.startswith("a\n")
+    assert python.run(["print('done')"], limit=60) == "done\n"
+    with pytest.raises(SpikeloomError, match=re.escape("python was stopped, as it took more than 0.5 s")):
+        python.run(["import time; time.sleep(600)"], limit=0.5)

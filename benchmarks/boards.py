@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 
 from common import Figures
-from spikeloom import compile, data, target
+from spikeloom import data
 from spikeloom.boards import BOARDS, build, clocks, connection, host
+from spikeloom.compiler import compile, target
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Network
-from spikeloom.quantize import quantize
 from spikeloom.sim import bitstream
 from spikeloom.sim.virtual import VirtualBoard
-from spikeloom.train import train
+from spikeloom.training.quantize import quantize
+from spikeloom.training.train import train
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "boards"

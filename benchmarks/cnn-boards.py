@@ -11,8 +11,9 @@ Builds are kept under build/boards, so an interrupted run goes on where it stopp
 
 from common import Figures
 from nmnist import options, trained
-from spikeloom import compile, data, target
+from spikeloom import data
 from spikeloom.boards import build
+from spikeloom.compiler import compile, target
 from spikeloom.errors import SpikeloomError
 from spikeloom.sim import bitstream
 from spikeloom.sim.virtual import VirtualBoard

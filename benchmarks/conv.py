@@ -19,11 +19,12 @@ import numpy as np
 matplotlib.use("Agg")
 from common import Figures
 from matplotlib import pyplot
-from spikeloom import compile, reference
+from spikeloom import reference
 from spikeloom.boards import build
+from spikeloom.compiler import compile
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import cosim
 
 from boards import FOLDER

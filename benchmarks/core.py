@@ -16,10 +16,10 @@ from itertools import pairwise
 import numpy as np
 from common import Figures
 from silicon import implement
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw.array import Array
 from spikeloom.hw.core import LayerCore
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import pysim
 
 TARGETS = {"hx8k": "hx8k", "ecp5-25f": "ulx3s-25f"}

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 from common import Figures
-from spikeloom import compile, reference
+from spikeloom import reference
+from spikeloom.compiler import compile
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
 from spikeloom.sim import cosim, pysim, trace
 

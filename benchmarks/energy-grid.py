@@ -25,8 +25,8 @@ from common import Figures
 from matplotlib import pyplot
 from scipy import optimize, stats
 from spikeloom import energy
-from spikeloom.encode import Frames
-from spikeloom.events import EVENT
+from spikeloom.data.encode import Frames
+from spikeloom.data.events import EVENT
 
 WORKLOAD, RECORDINGS = "tcja_dvs128", "dvsgesture10.npz"
 PUBLISHED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())

@@ -15,10 +15,10 @@ import numpy as np
 from common import Figures
 from spikeloom import link, reference
 from spikeloom.boards.connection import connect
+from spikeloom.compiler.program import Placement, Program
+from spikeloom.compiler.words import WordFormat
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim.virtual import VirtualBoard
-from spikeloom.words import WordFormat
 
 SIZES, STEPS = (16, 8, 4), 5
 CLOCK, BAUD = 48_000_000, 12_000_000

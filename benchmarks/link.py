@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from common import Figures
-from spikeloom import compile, data, link
+from spikeloom import data, link
 from spikeloom.boards import host
 from spikeloom.boards.connection import connect
+from spikeloom.compiler import compile
+from spikeloom.compiler.words import WordFormat
 from spikeloom.network import Network
 from spikeloom.sim.virtual import VirtualBoard
-from spikeloom.words import WordFormat
 
 TARGET = "ulx3s-25f"
 

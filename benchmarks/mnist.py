@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 from common import Figures
-from spikeloom import compile, cost, data, model, reference
+from spikeloom import data, reference
 from spikeloom.boards import build
+from spikeloom.compiler import compile, cost
 from spikeloom.network import Network
-from spikeloom.quantize import quantize
 from spikeloom.sim import cosim, trace
-from spikeloom.train import train
+from spikeloom.training import model
+from spikeloom.training.quantize import quantize
+from spikeloom.training.train import train
 from tqdm import tqdm
 
 TARGET = "ulx3s-25f"

@@ -22,10 +22,10 @@ import numpy as np
 from common import Figures
 from silicon import DEVICES, Unfinished, implement, kept
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw.array import Array
 from spikeloom.hw.verilog import convert
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import pysim
 
 DENSITIES = (1, 2, 5, 10, 20, 30)  # per cent

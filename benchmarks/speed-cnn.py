@@ -19,7 +19,8 @@ import warnings
 
 import torch
 from common import Figures
-from spikeloom import config, data
+from spikeloom import data
+from spikeloom.training import config
 from torch import nn
 
 CONFIG = "nmnist_cnn"

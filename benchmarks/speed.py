@@ -18,12 +18,13 @@ import warnings
 import numpy as np
 import torch
 from common import Figures
-from spikeloom import model, reference
-from spikeloom.losses import RateCrossEntropy
-from spikeloom.model import SpikingDense, SpikingNetwork
+from spikeloom import reference
 from spikeloom.network import InputFormat, ShiftLeak
-from spikeloom.neuron import Neuron
-from spikeloom.surrogate import ATan
+from spikeloom.training import model
+from spikeloom.training.losses import RateCrossEntropy
+from spikeloom.training.model import SpikingDense, SpikingNetwork
+from spikeloom.training.neuron import Neuron
+from spikeloom.training.surrogate import ATan
 from torch import nn
 
 PIXELS, HIDDEN, CLASSES = 784, 128, 10
@@ -49,7 +50,7 @@ class Spikeloom:
         return spikes[-1].sum(0)
 
     def freeze(self):
-        """What `spikeloom.model.run` runs: the integer network."""
+        """What `spikeloom.training.model.run` runs: the integer network."""
         self.frozen = model.from_network(self.net.to_network()) if self.quantized else self.net
 
 

@@ -16,9 +16,9 @@ import numpy as np
 matplotlib.use("Agg")
 from common import Figures
 from matplotlib import pyplot
-from spikeloom import order
+from spikeloom.compiler import order
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import cosim
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeloom import files, target, tools
+from spikeloom import files, tools
+from spikeloom.compiler import target
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.board import FittedTop

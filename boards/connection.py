@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import serial
 from spikeloom import link
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
-from spikeloom.words import WordFormat
 
 from .port import open_port
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from spikeloom import link, reference
+from spikeloom.compiler.map_core import MapCore
+from spikeloom.compiler.order import arranged
 from spikeloom.errors import SpikeloomError
-from spikeloom.map_core import MapCore
 from spikeloom.network import INPUT
-from spikeloom.order import arranged
 from spikeloom.sim.trace import Difference
 
 __all__ = ["Verification", "check", "load", "run", "verify"]

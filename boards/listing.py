@@ -1,6 +1,6 @@
 """The boards there are, as a table; for a network, what each would make of it."""
 
-from spikeloom import compile, cost, target
+from spikeloom.compiler import compile, cost, target
 
 from . import clocks
 from .board import BOARDS, BRIDGES

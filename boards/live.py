@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from spikeloom import data, events
-from spikeloom.encode import Frames
+from spikeloom import data
+from spikeloom.data import events
+from spikeloom.data.encode import Frames
 from spikeloom.errors import SpikeloomError
 
 __all__ = ["Answer", "Recording", "live", "replay"]
@@ -25,10 +26,10 @@ class Recording:
 
     Attributes
     ----------
-    events : array (n,) of `spikeloom.events.EVENT`, at least one
+    events : array (n,) of `spikeloom.data.events.EVENT`, at least one
     shape : (rows, columns, polarities)
         the sensor's
-    encoder : spikeloom.encode.Frames
+    encoder : spikeloom.data.encode.Frames
         with as many time steps as a sample has, and a ``window``
     """
 
@@ -38,7 +39,7 @@ class Recording:
 
     @classmethod
     def read(cls, path, network, *, number=0, window=None):
-        """A recording in a file (`spikeloom.events.read`), for ``network``.
+        """A recording in a file (`spikeloom.data.events.read`), for ``network``.
 
         Parameters
         ----------

@@ -25,7 +25,7 @@ class Array(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     counter_width : int
         bits of each counter, which wrap; 0 leaves the counters out
     tells : bool

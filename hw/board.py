@@ -22,7 +22,7 @@ class BoardTop(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     clock : int
         Hz
     options
@@ -98,7 +98,7 @@ class FittedTop(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     source : Oscillator, ICE40PLL, ECP5PLL or GowinPLL
         of `spikeloom.hw.clock`
     fittings : Fittings

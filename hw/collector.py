@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
-from spikeloom.words import WordFormat
+from spikeloom.compiler.words import WordFormat
 
 from .event import EventWord
 from .scanner import Scanner
@@ -18,7 +18,7 @@ class AddressEvent(data.StructLayout):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
     address_width : int, optional
         bits of an address; those that the inputs need, unless told
 
@@ -161,7 +161,7 @@ class Collector(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
         of the words that leave
     address_width : int, optional
         as in `AddressEvent`

@@ -79,7 +79,7 @@ class MapSynapses(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.map_core.MapCore or spikeloom.sharing.SharedCore
+    core : spikeloom.compiler.map_core.MapCore or spikeloom.compiler.sharing.SharedCore
 
     Members
     -------

@@ -35,7 +35,7 @@ class EventArray(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     address_width : int, optional
         as in `AddressEvent`
 
@@ -100,7 +100,7 @@ class AxiStreamArray(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
 
     Members
     -------

@@ -25,7 +25,7 @@ class EventWord(data.StructLayout):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
 
     Members
     -------
@@ -72,7 +72,7 @@ class Visit(data.StructLayout):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
 
     Members
     -------

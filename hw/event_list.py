@@ -25,7 +25,7 @@ class EventList(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
     groups : int
         replays of each time step
 

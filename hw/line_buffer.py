@@ -6,7 +6,7 @@ from operator import or_
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
-from spikeloom.window import MASK_DEPTH
+from spikeloom.compiler.window import MASK_DEPTH
 
 from .event import EventWord, ListEntry, PermitSignature
 from .skid import Skid
@@ -45,7 +45,7 @@ class ColumnTags(data.StructLayout):
 
     Parameters
     ----------
-    windows : sequence of spikeloom.window.Window
+    windows : sequence of spikeloom.compiler.window.Window
         those whose columns go the same way
     """
 
@@ -82,8 +82,8 @@ class LineBuffer(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.window.Window
-    windows : sequence of spikeloom.window.Window, optional
+    core : spikeloom.compiler.window.Window
+    windows : sequence of spikeloom.compiler.window.Window, optional
         of all layers that share a core with this one, itself included. Then a row goes out whole, with the positions
         that it leaves behind, before the next begins.
 

@@ -24,7 +24,7 @@ class LoadSignature(wiring.Signature):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
         a reloadable one
 
     Members
@@ -61,7 +61,7 @@ class MemoryLoadSignature(wiring.Signature):
 
     Parameters
     ----------
-    image : spikeloom.core.Image
+    image : spikeloom.compiler.core.Image
         of its shape
 
     Members
@@ -100,7 +100,7 @@ class Loader(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
         a reloadable one
 
     Members

@@ -41,7 +41,7 @@ class MapCore(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.map_core.MapCore or spikeloom.sharing.SharedCore
+    core : spikeloom.compiler.map_core.MapCore or spikeloom.compiler.sharing.SharedCore
 
     Members
     -------
@@ -297,7 +297,7 @@ class _Events(wiring.Component):
 
     Parameters
     ----------
-    windows : sequence of spikeloom.window.Window
+    windows : sequence of spikeloom.compiler.window.Window
         one for each layer
     waiting : sequence of int
         for each, rows that can wait before they are kept

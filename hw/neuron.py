@@ -75,7 +75,7 @@ class NeuronUpdate(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
 
     Members
     -------

@@ -15,7 +15,7 @@ class UpdatePlace(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
     index, row : int
         which entries of the membrane memory and of the parameters' the layer's begin with
 

@@ -18,7 +18,7 @@ class Pooling(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
         of the layer behind, with a ``pooling``
 
     Members

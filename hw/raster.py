@@ -16,7 +16,7 @@ class Raster(wiring.Component):
 
     Parameters
     ----------
-    i_words, o_words : spikeloom.words.WordFormat
+    i_words, o_words : spikeloom.compiler.words.WordFormat
         of the same values, the latter with a shape
 
     Members

@@ -45,7 +45,7 @@ class Readout(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
         of the last layer
     count : bool
         count spikes; otherwise take membrane potentials

@@ -18,7 +18,7 @@ class RowQueue(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
         with a shape
     rows : int
 

@@ -33,7 +33,7 @@ class Sorter(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
         a sparse one
 
     Members

@@ -2,7 +2,7 @@
 
 from amaranth import *
 from amaranth.lib import memory
-from spikeloom.core import BLOCK_BITS
+from spikeloom.compiler.core import BLOCK_BITS
 
 __all__ = ["delayed", "in_use", "looked_up", "storage"]
 

@@ -35,7 +35,7 @@ class Synapses(wiring.Component):
 
     Parameters
     ----------
-    core : spikeloom.core.Core
+    core : spikeloom.compiler.core.Core
 
     Members
     -------

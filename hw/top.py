@@ -29,7 +29,7 @@ class Top(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     clock : int
         Hz
     baud : int

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass
 
 from spikeloom import reference
+from spikeloom.compiler.program import Program
 from spikeloom.errors import SpikeloomError
-from spikeloom.program import Program
 
 from . import trace
 
@@ -29,7 +29,7 @@ def _reference(program, inputs, *, load=None, **_):
 
 
 def _torch(program, inputs, *, load=None, **_):
-    from spikeloom import model
+    from spikeloom.training import model
     return model.run(_network(load or program), inputs), None
 
 

@@ -9,8 +9,9 @@ import warnings
 from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
-from spikeloom import files, target, tools
+from spikeloom import files, tools
 from spikeloom.boards import flow
+from spikeloom.compiler import target
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from spikeloom import files
+from spikeloom.compiler.order import restored
 from spikeloom.errors import SpikeloomError
-from spikeloom.order import restored
 from spikeloom.reference import Trace
 
 KIND = "simulation"

@@ -67,7 +67,7 @@ class VirtualBoard:
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     clock : int
         Hz
     baud : int

@@ -201,8 +201,8 @@ def _train(options):
 
     Under torchrun all processes share each batch.
     """
-    from . import ranks
-    from .train import train
+    from .training import ranks
+    from .training.train import train
     out = options.out or Path("runs") / Path(options.config).stem
     checkpoint = train(options.config, out, data_dir=options.data_dir, device=options.device, start=options.start)
     if ranks.is_first():
@@ -226,8 +226,9 @@ def _study(options):
 
 def _energy(options):
     """Model the energy and cycles of a network on an accelerator with row-stationary dataflow, layer by layer."""
-    from . import energy, model
+    from . import energy
     from .network import Network
+    from .training import model
     network = Network.load(options.network)
     inputs, _ = _inputs(options, network, options.network)
     work = energy.of_network(network, inputs, model.run(network, inputs).spikes)
@@ -236,7 +237,7 @@ def _energy(options):
 
 def _quantize(options):
     """Turn a finished run's checkpoint into an integer network."""
-    from .quantize import quantize
+    from .training.quantize import quantize
     out = options.out or options.checkpoint.parent / "network.npz"
     network = quantize(options.checkpoint, data_dir=options.data_dir)
     network.save(out)
@@ -245,9 +246,9 @@ def _quantize(options):
 
 def _compile(options):
     """Choose lanes and update units for a target, and write the memory images."""
-    from .compile import compile, table
+    from .compiler.compile import compile, table
+    from .compiler.program import Program
     from .network import Network
-    from .program import Program
     out = options.out or options.network.parent / "program.npz"
     like = options.like and Program.load(options.like)
     program = compile(Network.load(options.network), like.target if like else options.target,
@@ -263,8 +264,8 @@ def _compile(options):
 def _verilog(options):
     """Write the Verilog of a program's array."""
     from . import files
+    from .compiler.program import Program
     from .hw.verilog import generate
-    from .program import Program
     out = options.out or options.program.with_suffix(".v")
     files.write_text(out, generate(Program.load(options.program), options.ports))
     print(out)
@@ -276,7 +277,7 @@ def _simulate(options):
     A bitstream shows scores and the number of spikes of each layer; all else shows everything. Exits with status 1 at
     the first difference, which it names.
     """
-    from .program import Program
+    from .compiler.program import Program
     from .sim import backend, trace
     program, network = _load_either(options.file)
     if options.backend == "bitstream":
@@ -303,7 +304,7 @@ def _simulate(options):
 def _simulate_bitstream(options, program):
     from .boards import host
     from .boards.connection import connect
-    from .program import Program
+    from .compiler.program import Program
     from .sim.bitstream import virtual_board
     if not isinstance(program, Program):
         raise SpikeloomError(f"{options.file}: the bitstream is that of a program, not of a network")
@@ -319,7 +320,7 @@ def _simulate_bitstream(options, program):
 def _build(options):
     """Synthesize, place and route a bitstream for a board."""
     from .boards import build
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     out = options.out or _build_folder(options.program)
     print(build(program, options.board or program.target, out, seed=options.seed, clock=options.clock,
@@ -341,7 +342,7 @@ def _flash(options):
     from . import files
     from .boards import BuildReport, program_board, start_image
     from .boards.build import REPORT
-    from .program import Program
+    from .compiler.program import Program
     folder = options.build if (options.build / REPORT).exists() else options.build / "build"
     report = BuildReport.load(folder)
     if options.board not in (None, report.board):
@@ -363,7 +364,7 @@ def _flash(options):
 def _run(options):
     """Run test samples on a board and print its answers."""
     from .boards import host
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, _, _):
@@ -387,7 +388,7 @@ def _verify(options):
 
     Exits with status 1 at the first difference, which it names.
     """
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, what, _):
@@ -412,7 +413,7 @@ def _held(board, what, program, inputs, labels):
 def _monitor(options):
     """Show what a board does while it runs test samples over and over."""
     from .boards.monitor import monitor
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, _, now):
@@ -426,7 +427,7 @@ def _live(options):
     and the answers say how far behind they are; nothing is dropped.
     """
     from .boards.live import Recording, live
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     recording = Recording.read(options.events, program.network, number=options.recording, window=options.window)
     with _board(options, program) as (board, _, _):
@@ -436,7 +437,7 @@ def _live(options):
 def _load(options):
     """Load a program's network into a board that was built for one of the same shape."""
     from .boards import host
-    from .program import Program
+    from .compiler.program import Program
     program = Program.load(options.program)
     built = Program.load(options.virtual) if isinstance(options.virtual, Path) else None
     with _board(options, program) as (board, what, _):
@@ -454,7 +455,7 @@ def _prove(options):
     What an interrupted run had finished is kept. Exits with status 1 where anything differs or fails.
     """
     from .boards.build import REPORT
-    from .program import Program
+    from .compiler.program import Program
     from .sim.prove import FILE, prove
     program = Program.load(options.program)
     inputs, _ = _inputs(options, program.network, options.program)
@@ -488,7 +489,7 @@ def describe(path):
     """What the file at ``path`` holds, as text; raises `SpikeloomError` when it is none of ours."""
     path = Path(path)
     if path.suffix == ".pt":
-        from .train import load as load_checkpoint
+        from .training.train import load as load_checkpoint
         state = load_checkpoint(path)
         shown = ", ".join(f"{accuracy:.2%} {what}" for what, accuracy in (
             ("float", state.accuracy_float), ("integer", state.accuracy)) if accuracy is not None)
@@ -498,7 +499,7 @@ def describe(path):
     if path.suffix == ".json":
         return _describe_json(path)
     if path.suffix == ".toml":
-        from .config import load
+        from .training.config import load
         return json.dumps(describe_config(load(path)), indent=1)
     from . import files
     header, arrays = files.load(path)
@@ -507,8 +508,8 @@ def describe(path):
         from .network import Network
         return f"network {_describe_network(Network.load(path))}\n{json.dumps(Network.load(path).notes, indent=1)}"
     if kind == "program":
-        from .compile import table
-        from .program import Program
+        from .compiler.compile import table
+        from .compiler.program import Program
         program = Program.load(path)
         return (f"program {program.digest[:16]} for {program.target}\n{_describe_network(program.network)}\n"
                 + table(program))
@@ -520,7 +521,7 @@ def describe(path):
 
 def describe_config(config):
     """A training configuration as JSON-serialisable fields."""
-    from .config import describe as fields
+    from .training.config import describe as fields
     return fields(config)
 
 
@@ -535,7 +536,7 @@ def _describe_json(path):
 
 
 def _describe_network(network):
-    from .report import sizes, synapses
+    from .report.page import sizes, synapses
     layers = []
     for layer in network.layers:
         form, zero = layer.weight_format, (layer.weights == 0).mean()
@@ -569,8 +570,8 @@ def _clock(text):
 def _load_either(path):
     """A program and its network, or a network twice, whichever the file holds."""
     from . import files
+    from .compiler.program import Program
     from .network import Network
-    from .program import Program
     if files.load(path)[0].get("kind") == "network":
         network = Network.load(path)
         return network, network
@@ -614,7 +615,7 @@ def _board(options, program):
                 host.load(board, program)
             yield board, f"the board at {options.port}", time.monotonic
         return
-    from .program import Program
+    from .compiler.program import Program
     from .sim.virtual import BAUD, CLOCK, VirtualBoard
     built = program if options.virtual is True else Program.load(options.virtual)
     clock = round(report.target_clock * 1e6) if report and baud == report.baud else CLOCK

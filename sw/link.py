@@ -203,7 +203,7 @@ class Identity:
     @classmethod
     def of(cls, program, *, clock, baud):
         """The identity of a board that carries ``program`` (clock in Hz; baud 0 over SPI)."""
-        from .target import find
+        from .compiler.target import find
         network, words = program.network, program.i_words
         return cls(program.reloadable, words.graded, find(program.target).buffer - RESERVED, round(clock), round(baud),
                    network.input.size, network.n_out, network.time_steps, words.width,

@@ -606,7 +606,8 @@ def _on_grid(owner, what, name, dimensions):
 
 
 def sources(layers):
-    """For each of ``layers``, integer ones or those of `spikeloom.model`, the names of its branches' sources."""
+    """For each of ``layers``, integer ones or those of `spikeloom.training.model`, the names of its branches' sources.
+    """
     before = [INPUT, *(layer.name for layer in layers)]
     return [(layer.source or name, *(branch.source for branch in layer.branches[1:]))
             for layer, name in zip(layers, before, strict=False)]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 from spikeloom import cli
+from spikeloom.compiler.program import Program
 from spikeloom.network import Network
-from spikeloom.program import Program
 
 
 def run(capsys, *arguments):

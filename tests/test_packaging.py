@@ -30,7 +30,7 @@ def test_files_beside_modules_are_package_data():
 
 @pytest.mark.parametrize("folder, forbidden", [("hw", "torch"), ("sw", "amaranth")])
 def test_stages_keep_apart(folder, forbidden):
-    importing = [path.name for path in (ROOT / folder).glob("*.py")
+    importing = [path.name for path in (ROOT / folder).rglob("*.py")
                  if re.search(rf"^\s*(import|from) {forbidden}\b", path.read_text(), re.MULTILINE)]
     assert importing == []
 

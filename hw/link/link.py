@@ -3,12 +3,12 @@
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
+from spikeloom.compiler.target import find
 from spikeloom.hw.event import EventWord
 from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.readout import Result
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.storage import delayed
-from spikeloom.target import find
 
 from .facts import Facts
 from .frames import FrameReceiver, FrameTransmitter
@@ -28,7 +28,7 @@ class Link(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     identity : spikeloom.link.Identity
         what it says of itself
 

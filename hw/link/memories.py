@@ -18,7 +18,7 @@ class Memories(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
         a reloadable one
 
     Members

@@ -15,7 +15,7 @@ class EventPlayer(wiring.Component):
 
     Parameters
     ----------
-    words : spikeloom.words.WordFormat
+    words : spikeloom.compiler.words.WordFormat
         of the array's input
     time_steps : int
         the most a sample may have

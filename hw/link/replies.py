@@ -49,7 +49,7 @@ class Replies(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
     facts : spikeloom.hw.link.facts.Facts
         where identity and counters are read
 

@@ -26,7 +26,7 @@ class Requests(wiring.Component):
 
     Parameters
     ----------
-    program : spikeloom.program.Program
+    program : spikeloom.compiler.program.Program
 
     Members
     -------

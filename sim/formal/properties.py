@@ -19,16 +19,16 @@ from amaranth.hdl import (
     Value,
     signed,
 )
-from spikeloom.core import Core
+from spikeloom.compiler.core import Core
+from spikeloom.compiler.map_core import MapCore
+from spikeloom.compiler.words import WordFormat
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.neuron import NeuronUpdate
 from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.hw.sorter import Sorter
 from spikeloom.hw.synapse import Synapses
-from spikeloom.map_core import MapCore
 from spikeloom.network import Dense, NoLeak, Spike, WeightFormat
-from spikeloom.words import WordFormat
 
 from .proof import Proof, drive, free, keeps, moves
 

@@ -29,11 +29,11 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from spikeloom import config as configuration
 from spikeloom import files
-from spikeloom.compile import SPARSE
+from spikeloom.compiler.compile import SPARSE
+from spikeloom.compiler.target import find
 from spikeloom.errors import SpikeloomError
-from spikeloom.target import find
+from spikeloom.training import config as configuration
 
 PACKAGED = configuration.PACKAGED / "studies"
 
@@ -89,7 +89,7 @@ class Definition:
     Parameters
     ----------
     content : dict
-        the configuration's own content (`spikeloom.config.describe`), before anything is set
+        the configuration's own content (`spikeloom.training.config.describe`), before anything is set
     parameters : tuple of Parameter
     target : str
     set, start : dict

@@ -7,15 +7,18 @@ import fcntl
 import json
 
 import tomli_w
-from spikeloom import compile, cost, data, energy, files, meters, model
-from spikeloom import config as configuration
+from spikeloom import data, energy, files
+from spikeloom.compiler import compile, cost
+from spikeloom.compiler.target import find
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Network
-from spikeloom.quantize import quantize
+from spikeloom.report import meters
 from spikeloom.sim import backend
-from spikeloom.target import find
-from spikeloom.train import load as load_checkpoint
-from spikeloom.train import train
+from spikeloom.training import config as configuration
+from spikeloom.training import model
+from spikeloom.training.quantize import quantize
+from spikeloom.training.train import load as load_checkpoint
+from spikeloom.training.train import train
 
 #: Test samples whose activity tells spikes and energy.
 ACTIVE = 100
@@ -38,7 +41,7 @@ def run(definition, values, out, *, start=None, data_dir=None, device=None, prog
     start : path, optional
         the checkpoint to start from
     data_dir, device
-        as in `spikeloom.train.train`
+        as in `spikeloom.training.train.train`
     progress : bool
         whether to show it
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
-from spikeloom.config import describe
 from spikeloom.errors import SpikeloomError
-from spikeloom.train import train
+from spikeloom.training.config import describe
+from spikeloom.training.train import train
 
 from . import results, trial
 from .definition import OBJECTIVES, load
@@ -52,7 +52,7 @@ def study(path, out, *, storage=None, data_dir=None, device=None, progress=True,
     storage : str, optional
         URL of a database; by default a file in ``out``
     data_dir, device, progress
-        as in `spikeloom.train.train`
+        as in `spikeloom.training.train.train`
     say : callable
         called with a line of text for each trial
     heartbeat : int

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from spikeloom import boards, tools
 from spikeloom.boards import flow
+from spikeloom.compiler.program import Placement, Program
+from spikeloom.compiler.target import TARGETS
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.board import BoardTop
 from spikeloom.hw.verilog import convert
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
-from spikeloom.target import TARGETS
 
 
 def program(target, seed=0, sizes=(8, 6, 3), **options):

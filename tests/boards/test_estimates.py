@@ -4,13 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from spikeloom import compile
 from spikeloom.boards import flow
+from spikeloom.compiler import compile
+from spikeloom.compiler.program import Placement
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, ShiftLeak, WeightFormat
-from spikeloom.program import Placement
 
 
 def test_logic_of_convolutions_on_ice40(tmp_path):

@@ -1,7 +1,8 @@
 """The table of boards."""
 
-from spikeloom import boards, compile
-from spikeloom.target import TARGETS
+from spikeloom import boards
+from spikeloom.compiler import compile
+from spikeloom.compiler.target import TARGETS
 from test_build import program
 
 

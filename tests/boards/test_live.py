@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from spikeloom import cli, link, reference
 from spikeloom.boards.connection import connect
 from spikeloom.boards.live import Recording, live, replay
-from spikeloom.encode import Frames
+from spikeloom.compiler.program import Placement, Program
+from spikeloom.data.encode import Frames
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim.virtual import VirtualBoard
 from virtual_boards import BAUD, CLOCK, shared
 

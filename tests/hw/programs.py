@@ -3,8 +3,8 @@
 from itertools import pairwise
 
 import numpy as np
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 
 
 def random_network(seed, *, i_width=1, kind=("ternary", 2), readout="count", sizes=(11, 12, 5), time_steps=3):

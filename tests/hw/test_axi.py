@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from events import scattered, simulate
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw import verilog
 from spikeloom.hw.embed import AxiStreamArray
 from spikeloom.network import WeightFormat
-from spikeloom.program import Placement, Program
 from test_gateware import network
 
 

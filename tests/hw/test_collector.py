@@ -8,9 +8,9 @@ import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
 from hypothesis import given
 from hypothesis import strategies as st
+from spikeloom.compiler.words import WordFormat
 from spikeloom.hw.collector import AddressEvent, Collector
 from spikeloom.sim import stream
-from spikeloom.words import WordFormat
 
 
 def event(words, address, value=1):

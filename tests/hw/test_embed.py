@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw import verilog
 from spikeloom.hw.embed import AxiStreamArray, EventArray
 from spikeloom.network import WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import stream, trace
 from test_gateware import network, programs
 

@@ -7,9 +7,9 @@ import pytest
 from amaranth import ClockDomain, Module, Signal
 from amaranth.sim import Simulator
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw.array import Array
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, Shortcut, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import trace
 
 #: Clock cycles after which the sample is over, and until its scores are certainly there.

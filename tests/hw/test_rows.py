@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from amaranth import ClockDomain, Module, Signal
 from amaranth.sim import Simulator
+from spikeloom.compiler.window import Branch
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.line_buffer import ColumnTags, LineBuffer
 from spikeloom.hw.raster import Raster, RowPermits
@@ -15,8 +17,6 @@ from spikeloom.hw.row_queue import RowQueue
 from spikeloom.hw.scanner import Scanner
 from spikeloom.network import Pool, Shortcut, WeightFormat
 from spikeloom.sim import stream
-from spikeloom.window import Branch
-from spikeloom.words import WordFormat
 from streams import transfer
 
 STALLS = [0.0, 0.3, 0.8]

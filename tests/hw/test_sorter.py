@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
-from spikeloom.core import Core
+from spikeloom.compiler.core import Core
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.sorter import Sorter
 from spikeloom.network import Dense, NoLeak, WeightFormat
 from spikeloom.sim import stream
-from spikeloom.words import WordFormat
 from streams import transfer
 
 STALLS = [0.0, 0.3, 0.8]

@@ -3,11 +3,11 @@
 import random
 
 import pytest
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.scanner import Scanner, ScanStage
 from spikeloom.hw.skid import Skid
-from spikeloom.words import WordFormat
 from streams import transfer
 
 STALLS = [0.0, 0.3, 0.8]

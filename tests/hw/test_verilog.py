@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.network import Dense, InputFormat, Network, WeightFormat
-from spikeloom.program import Placement, Program
 
 
 @pytest.fixture(scope="module")

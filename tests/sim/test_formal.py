@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 from amaranth.lib import crc
+from spikeloom.compiler.words import WordFormat
 from spikeloom.hw.collector import Tally
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.link import frames
@@ -13,7 +14,6 @@ from spikeloom.hw.scanner import ScanStage
 from spikeloom.hw.skid import Skid
 from spikeloom.sim import formal
 from spikeloom.sim.formal import framing, properties
-from spikeloom.words import WordFormat
 
 
 def holds(proof):

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, networks
-from spikeloom import compile, cost, reference
+from spikeloom import reference
+from spikeloom.compiler import compile, cost
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     Conv2d,
     Dense,
@@ -26,7 +28,6 @@ from spikeloom.network import (
     TableLeak,
     WeightFormat,
 )
-from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, cosim, pysim, trace
 
 

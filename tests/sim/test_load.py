@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, networks
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.array import Array
 from spikeloom.hw.load import READ_CYCLES
@@ -23,7 +24,6 @@ from spikeloom.network import (
     TableLeak,
     WeightFormat,
 )
-from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, pysim, stream, trace
 
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs, map_networks
-from spikeloom import cost, order, reference
+from spikeloom import reference
+from spikeloom.compiler import cost, order
+from spikeloom.compiler.map_core import MapCore
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
-from spikeloom.map_core import MapCore
 from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
 from test_load import same_shape, simpler

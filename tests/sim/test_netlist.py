@@ -10,9 +10,9 @@ from amaranth.hdl import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom import reference, tools
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw import verilog
 from spikeloom.network import ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import backend, cosim, netlist, trace
 from test_gateware import frames, network
 

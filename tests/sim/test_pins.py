@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cocotb_tools import runner
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw import verilog
 from spikeloom.network import WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim import trace, verilator
 from test_gateware import frames, network
 

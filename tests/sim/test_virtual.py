@@ -9,9 +9,9 @@ from spikeloom import link, reference
 from spikeloom.boards import host
 from spikeloom.boards.connection import connect
 from spikeloom.boards.port import open_port
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
 from spikeloom.sim.virtual import VirtualBoard
-from spikeloom.words import WordFormat
 from virtual_boards import BAUD, CLOCK, program, samples, shared, virtual
 
 

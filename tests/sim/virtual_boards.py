@@ -4,8 +4,8 @@ import functools
 from itertools import pairwise
 
 import numpy as np
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import Dense, InputFormat, Network, ShiftLeak, WeightFormat
-from spikeloom.program import Placement, Program
 from spikeloom.sim.virtual import VirtualBoard
 
 SIZES, STEPS = (40, 12, 5), 80

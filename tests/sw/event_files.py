@@ -3,7 +3,7 @@
 import struct
 
 import numpy as np
-from spikeloom.events import EVENT
+from spikeloom.data.events import EVENT
 
 
 def recording(rng, count, shape, duration=300_000):

@@ -5,15 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from spikeloom import compile, cost
 from spikeloom.boards import flow
+from spikeloom.compiler import compile, cost
+from spikeloom.compiler.program import Placement
+from spikeloom.compiler.target import TARGETS
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
 from spikeloom.hw.core import LayerCore
 from spikeloom.network import Conv2d, Dense, GradedSpike, InputFormat, Network, Pool, Shortcut, WeightFormat
-from spikeloom.program import Placement
-from spikeloom.target import TARGETS
 
 
 def network(sizes, events=None):

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from spikeloom import config, data, losses, network, quantizers
-from spikeloom.augment import Augment
-from spikeloom.encode import Direct
+from spikeloom import data, network
+from spikeloom.data.augment import Augment
+from spikeloom.data.encode import Direct
 from spikeloom.errors import SpikeloomError
-from spikeloom.model import BatchNorm, sigmoid_table
+from spikeloom.training import config, losses, quantizers
+from spikeloom.training.model import BatchNorm, sigmoid_table
 
 PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
 

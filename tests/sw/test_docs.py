@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from spikeloom import config
+from spikeloom.training import config
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -17,7 +17,7 @@ def test_the_example_configuration_is_valid(tmp_path):
 
 def test_readme_python_runs(tmp_path, monkeypatch):
     """Against a network of a few epochs where the README has the demo's."""
-    from spikeloom import quantize, train
+    from spikeloom.training import quantize, train
     monkeypatch.chdir(tmp_path)
     checkpoint = train.train("digits", "runs/digits", epochs=(1, 1), progress=False)
     quantize.quantize(checkpoint).save("runs/digits/network.npz")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikeloom.encode import ENCODERS, Delta, Direct, Frames, Latency, Rate
+from spikeloom.data.encode import ENCODERS, Delta, Direct, Frames, Latency, Rate
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import InputFormat
 

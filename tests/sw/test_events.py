@@ -15,10 +15,11 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from spikeloom import data, events
-from spikeloom.encode import Frames
+from spikeloom import data
+from spikeloom.data import events
+from spikeloom.data.encode import Frames
+from spikeloom.data.events import EVENT
 from spikeloom.errors import SpikeloomError
-from spikeloom.events import EVENT
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from spikeloom import reference
+from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     RESETS,
     Attention,
@@ -32,7 +33,6 @@ from spikeloom.network import (
     TableLeak,
     WeightFormat,
 )
-from spikeloom.program import Placement, Program
 from spikeloom.sim import trace
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 from spikeloom import link
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
-from spikeloom.words import WordFormat
 
 
 def test_the_frame_of_the_documentation():

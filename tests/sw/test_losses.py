@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from spikeloom.errors import SpikeloomError
-from spikeloom.losses import LOSSES, TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
+from spikeloom.training.losses import LOSSES, TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 
 # Two time steps, two samples, two classes.
 SPIKES = torch.tensor([[[1.0, 0], [0, 0]], [[1, 1], [0, 1]]])

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs, map_networks, networks
-from spikeloom import meters, reference
+from spikeloom import reference
 from spikeloom.energy import FORMATS, Occupancy
 from spikeloom.network import Attention, Conv2d, Dense, InputFormat, Network, Shortcut, WeightFormat
+from spikeloom.report import meters
 
 TERNARY = WeightFormat("ternary", 2)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs as random_inputs
 from networks import map_networks, networks
-from spikeloom import model, quantizers, reference
+from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     Attention,
@@ -24,7 +24,8 @@ from spikeloom.network import (
     Spike,
     WeightFormat,
 )
-from spikeloom.neuron import Neuron
+from spikeloom.training import model, quantizers
+from spikeloom.training.neuron import Neuron
 
 
 def assert_same(network, x):
@@ -403,7 +404,7 @@ def test_an_attention_has_no_step_for_each_channel():
 @pytest.mark.parametrize("center", [True, False])
 def test_batch_norm_is_the_textbooks_folded(center, part_values, monkeypatch):
     """In floats, neurons with θ = t·σ on currents with b = β·σ − μ are those with θ = t on normalised currents."""
-    monkeypatch.setattr("spikeloom.neuron.PART_VALUES", part_values)
+    monkeypatch.setattr("spikeloom.training.neuron.PART_VALUES", part_values)
     torch.manual_seed(3)
     neuron = Neuron(8, ShiftLeak(2))
     layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm(center=center)).double()

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from spikeloom import neuron as neurons
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
-from spikeloom.neuron import Neuron, scan
-from spikeloom.surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+from spikeloom.training import neuron as neurons
+from spikeloom.training.neuron import Neuron, scan
+from spikeloom.training.surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 TABLE = TableLeak(tuple(v - v // 3 if v > 0 else v // 2 for v in range(-8, 8)))
 

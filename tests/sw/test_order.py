@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs, map_networks, networks
-from spikeloom import order, reference
+from spikeloom import reference
+from spikeloom.compiler import order
 from spikeloom.network import Conv2d, Dense, WeightFormat
 
 

@@ -7,19 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spikeloom import files
+from spikeloom.compiler.program import KIND, VERSION, Placement, Program
+from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import (
-    Attention,
-    Conv2d,
-    Dense,
-    GradedSpike,
-    InputFormat,
-    Network,
-    ShiftLeak,
-    WeightFormat,
-)
-from spikeloom.program import KIND, VERSION, Placement, Program
-from spikeloom.words import WordFormat
+from spikeloom.network import Attention, Conv2d, Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
 
 
 def network(n_in=11, sizes=(7, 3), **fields):

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from spikeloom import config, losses, model, quantize, quantizers, reference, train
+from spikeloom import reference
+from spikeloom.compiler.window import Branch
 from spikeloom.errors import SpikeloomError
-from spikeloom.model import BatchNorm
 from spikeloom.network import InputFormat, Pool
-from spikeloom.neuron import Neuron
-from spikeloom.pruning import Channels, Pruning, Single, Words
-from spikeloom.window import Branch
+from spikeloom.training import config, losses, model, quantize, quantizers, train
+from spikeloom.training.model import BatchNorm
+from spikeloom.training.neuron import Neuron
+from spikeloom.training.pruning import Channels, Pruning, Single, Words
 
 SHAPE, INNER = (6, 6, 4), (6, 6, 6)
 

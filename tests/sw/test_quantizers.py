@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from spikeloom import quantizers
 from spikeloom.errors import SpikeloomError
+from spikeloom.training import quantizers
 
 ALL = [quantizers.Binary(), quantizers.Ternary(), *(quantizers.Integer(w) for w in range(2, 9)),
        *(quantizers.PowerOfTwo(w) for w in range(2, 5))]

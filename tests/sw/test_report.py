@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from spikeloom import cli, config, files, meters, pictures, reference, report, train
-from spikeloom.compile import compile
+from spikeloom import cli, files, reference, report
+from spikeloom.compiler.compile import compile
 from spikeloom.data import samples
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
@@ -23,7 +23,9 @@ from spikeloom.network import (
     Silent,
     WeightFormat,
 )
+from spikeloom.report import meters, pictures
 from spikeloom.sim import trace
+from spikeloom.training import config, train
 
 SAMPLES = 6
 
@@ -144,7 +146,7 @@ def test_a_difference_is_named_on_top(folder, network, monkeypatch):
     simulate(folder, compile(network, "icebreaker"), inputs, seen, labels)
     expected = seen.membranes[0][4, 3, 2] - 1
     said = f"sample 4, time step 3, layer hidden, neuron 2: membrane potential {expected + 1}, expected {expected}"
-    monkeypatch.setattr(report, "_activity", lambda findings: "")  # has nothing to do with it
+    monkeypatch.setattr(report.page, "_activity", lambda findings: "")  # has nothing to do with it
     text = page(folder)
     assert said in text and '<p class="banner bad">' in text and "1 of 900 values differ" in text
     assert "Equal, bit for bit" not in text and "<h3>Sample 4" in text
@@ -153,7 +155,7 @@ def test_a_difference_is_named_on_top(folder, network, monkeypatch):
 
 def test_meters_are_those_of_the_simulated_samples(folder, network, monkeypatch):
     for drawn in ("_samples", "_weights", "_activity"):  # have nothing to do with it
-        monkeypatch.setattr(report, drawn, lambda findings: "")
+        monkeypatch.setattr(report.page, drawn, lambda findings: "")
     _, inputs, _, seen = trace.load(folder / "simulation.npz")
     hidden, out = meters.activity(network, inputs, seen.spikes)
     rows = dict(report.Findings.gather(folder).rows)
@@ -203,8 +205,8 @@ def test_of_a_large_test_set_only_the_first_samples_run(tmp_path, monkeypatch):
                       notes={"data": data, "accuracy": {"torch": 0.5}})
     network.save(tmp_path / "network.npz")
     whole = report.Findings.gather(tmp_path).test
-    monkeypatch.setattr(report, "WORK", 2 * 640 * 100 + 5)
-    monkeypatch.setattr(report, "VALUES", 2 * 74 * 30)
+    monkeypatch.setattr(report.findings, "WORK", 2 * 640 * 100 + 5)
+    monkeypatch.setattr(report.findings, "VALUES", 2 * 74 * 30)
     findings = report.Findings.gather(tmp_path)
     assert np.array_equal(findings.test.winners, whole.winners[:100]) and whole.whole and not findings.test.whole
     inputs, _ = samples(network.notes["data"], "test", 100)
@@ -218,7 +220,7 @@ def test_of_a_large_test_set_only_the_first_samples_run(tmp_path, monkeypatch):
     text = page(tmp_path)
     assert "The reference on the first 100 of 450 samples of the test set" in text
     assert "recomputed here, on the first of 450" in text
-    monkeypatch.setattr(report, "WORK", 2 * 640 - 1)
+    monkeypatch.setattr(report.findings, "WORK", 2 * 640 - 1)
     assert report.Findings.gather(tmp_path).missing[-1] == (
         "the test set: a sample takes up to 1.3e+03 synaptic operations, too many for the reference")
 
@@ -250,8 +252,8 @@ def test_a_difference_in_a_map_is_ringed(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "_positions", lambda axes, pair, wrong, shape: (
         ringed.append(wrong.reshape(-1, *shape)), real(axes, pair, wrong, shape)))
     seen.spikes[1][0, 2, 77] ^= 1
-    monkeypatch.setattr(report, "_activity", lambda findings: "")
-    monkeypatch.setattr(report, "_weights", lambda findings: "")
+    monkeypatch.setattr(report.page, "_activity", lambda findings: "")
+    monkeypatch.setattr(report.page, "_weights", lambda findings: "")
     trace.save(tmp_path / "simulation.npz", network, "torch", inputs, None, seen, None)
     assert "First at sample 0, time step 2, layer depth, neuron 77: spike" in page(tmp_path)
     assert np.argwhere(ringed[1]).tolist() == [[2, *np.unravel_index(77, (6, 8, 4))]]
@@ -273,8 +275,8 @@ def test_events_come_from_each_layers_own_source(tmp_path):
 def test_the_reference_runs_in_batches(tmp_path, monkeypatch):
     network = map_network(2)
     _, seen = simulate_maps(tmp_path, network, 5)
-    monkeypatch.setattr(report, "VALUES", 2 * network.time_steps * (96 + 4 * 144 + 18 + 6) + 1)
-    assert report._batch(network) == 2
+    monkeypatch.setattr(report.findings, "VALUES", 2 * network.time_steps * (96 + 4 * 144 + 18 + 6) + 1)
+    assert report.findings._batch(network) == 2
     expected = report.Findings.gather(tmp_path).simulation.expected
     for name in ("spikes", "membranes"):
         for a, b in zip(getattr(expected, name), getattr(seen, name), strict=True):
@@ -331,8 +333,8 @@ def test_attention_is_told_and_its_weights_are_shown():
                           (0, 1, 2, 3))
     layers = (conv(rng, "first", (3, 3, 2), 2, 1), layer(rng, "out", 18, 3, input_shape=(3, 3, 2), attention=attention))
     network = Network(InputFormat(18, 1, (3, 3, 2)), layers, 4)
-    assert report.sizes(layers[1]) == ["3x3x2", "3"]
-    assert report.synapses(layers[1]) == "attention to time and channels, dense"
+    assert report.page.sizes(layers[1]) == ["3x3x2", "3"]
+    assert report.page.synapses(layers[1]) == "attention to time and channels, dense"
     drawn = pictures.weights(network)
     assert "out, attention to time: 3-bit int" in drawn and "out, attention to channels: 3-bit int" in drawn
 

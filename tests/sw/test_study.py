@@ -13,8 +13,8 @@ import pytest
 from spikeloom import study
 from spikeloom.errors import SpikeloomError
 from spikeloom.study import definition, results
-from spikeloom.train import load as load_checkpoint
-from spikeloom.train import train
+from spikeloom.training.train import load as load_checkpoint
+from spikeloom.training.train import train
 
 NETWORK = """
 readout = "membrane"

@@ -12,12 +12,14 @@ import event_files
 import numpy as np
 import pytest
 import torch
-from spikeloom import augment, config, data, losses, model, quantize, quantizers, ranks, reference, train
-from spikeloom.encode import Frames
+from spikeloom import data, reference
+from spikeloom.data import augment
+from spikeloom.data.encode import Frames
 from spikeloom.errors import SpikeloomError
-from spikeloom.model import BatchNorm
 from spikeloom.network import Dense, InputFormat, Network, Pool, TableLeak, WeightFormat
-from spikeloom.pruning import Pruning
+from spikeloom.training import config, losses, model, quantize, quantizers, ranks, train
+from spikeloom.training.model import BatchNorm
+from spikeloom.training.pruning import Pruning
 
 
 def tiny(**changes):

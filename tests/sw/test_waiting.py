@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from spikeloom.compiler.waiting import rows_waiting
+from spikeloom.compiler.window import Branch
 from spikeloom.network import INPUT, Pool, Shortcut, WeightFormat
-from spikeloom.waiting import rows_waiting
-from spikeloom.window import Branch
 
 
 class Convolution(Shortcut):

@@ -4,7 +4,7 @@ import pytest
 from bench import converse, error, scores_reply
 from programs import random_inputs, random_program
 from spikeloom import link, reference
-from spikeloom.program import Placement
+from spikeloom.compiler.program import Placement
 
 
 def samples(program, inputs):

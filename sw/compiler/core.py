@@ -1,0 +1,380 @@
+"""What the gateware of a layer is generated from: sizes, widths, and the images of its memories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import INPUT, Dense, GradedSpike, Shortcut, Silent, TableLeak, WeightFormat, signed_width
+
+from .sparse import SparseRows
+from .window import Branch, padded
+from .words import WordFormat
+
+#: Where a core's weights can be: block RAM, or the large memories with one port that a bitstream cannot fill.
+MEMORIES = ("block", "single_port")
+
+#: Memories with fewer bits than this are left to the synthesis tool, which may build them from logic; larger ones
+#: are asked to be block RAM.
+BLOCK_BITS = 384
+
+#: Entries and bits of a single-port memory.
+SINGLE_PORT_SHAPE = (16384, 16)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a memory holds.
+
+    Parameters
+    ----------
+    name : str
+    rows, row_bits : int
+        its shape; ``row_bits`` without the zeros that fill up the last byte
+    data : bytes
+        row after row, ``row_bytes`` each, the lowest bits first
+    """
+
+    name: str
+    rows: int
+    row_bits: int
+    data: bytes = field(repr=False)
+
+    @property
+    def row_bytes(self):
+        return -(-self.row_bits // 8)
+
+    @property
+    def words(self):
+        """Each row as an integer."""
+        size = self.row_bytes
+        return [int.from_bytes(self.data[at:at + size], "little") for at in range(0, len(self.data), size)]
+
+    @classmethod
+    def of(cls, name, *columns):
+        """From ``columns``: pairs of values (rows, n) and the bits of each, those of the first in the lowest bits."""
+        bits = [(np.asarray(values, np.int64)[..., None] >> np.arange(width) & 1).reshape(len(values), -1)
+                for values, width in columns]
+        bits = np.concatenate(bits, axis=1).astype(np.uint8)
+        return cls(name, *bits.shape, np.packbits(bits, axis=1, bitorder="little").tobytes())
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """The thresholds (negated, as they are added) or the biases of a core.
+
+    Parameters
+    ----------
+    storage : str
+        ``"none"``: always zero. ``"fixed"``: one for all neurons, part of the logic. ``"shared"``: one for all
+        neurons, in a register that can be loaded. ``"each"``: a memory with one for each neuron.
+    bounds : (int, int)
+        the smallest and the largest that can be there
+    values : int array (updates in a time step, units)
+    """
+
+    storage: str
+    bounds: tuple[int, int]
+    values: np.ndarray
+
+    @property
+    def width(self):
+        """Bits of one."""
+        return signed_width(*self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """One dense layer on one core of the array: everything its gateware is generated from.
+
+    Parameters
+    ----------
+    layer : Dense
+    i_words : WordFormat
+        of the words that come in
+    lanes : int
+        sums that accumulate at once, a multiple of ``units``
+    units : int
+        neurons updated at once, a power of two up to 16: bits of the words that go out
+    memory_registers : int
+        registers between the weight memory and the lanes, for devices whose block RAM answers late
+    memory : str
+        where the weights are, one of `MEMORIES`
+    reloadable : bool
+        weights, parameters and leak table can be replaced, so widths come from formats and not from values
+    sparse : bool
+        words of weights that are all zero are neither stored nor visited
+    """
+
+    layer: Dense
+    i_words: WordFormat
+    lanes: int
+    units: int
+    memory_registers: int = 0
+    memory: str = "block"
+    reloadable: bool = False
+    sparse: bool = False
+
+    #: Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
+    #: neuron must keep apart.
+    UPDATE_CYCLES = 9
+
+    def __post_init__(self):
+        if self.units not in (1, 2, 4, 8, 16):
+            raise SpikeloomError(f"Layer {self.layer.name}: update units must be 1, 2, 4, 8 or 16, not {self.units}")
+        step = self.sets * self.units
+        if self.lanes < 1 or self.lanes % step:
+            sets = f" and {self.sets} columns" if self.sets > 1 else ""
+            raise SpikeloomError(f"Layer {self.layer.name}: lanes must be a multiple of its {self.units} update units"
+                                 f"{sets}, not {self.lanes}")
+        if self.memory not in MEMORIES:
+            raise SpikeloomError(f"Layer {self.layer.name}: memory must be one of {', '.join(MEMORIES)}, "
+                                 f"not {self.memory!r}")
+        if self.memory == "single_port" and not self.reloadable:
+            raise SpikeloomError(f"Layer {self.layer.name}: weights in single-port memory have to be loaded, so the "
+                                 "program must be reloadable")
+        if not isinstance(self.sparse, bool):
+            raise SpikeloomError(f"Layer {self.layer.name}: sparse must be true or false, not {self.sparse!r}")
+        if self.sparse and self.reloadable:
+            raise SpikeloomError(f"Layer {self.layer.name}: which words of weights are left out is part of the "
+                                 "gateware, so a sparse layer cannot be in a reloadable program")
+        if isinstance(self.layer.fire, GradedSpike):
+            raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
+        if self.layer.attention:
+            raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
+        if self.pooling:
+            self.pooling.check(f"Layer {self.layer.name}")
+        _ = self.sparse_rows  # checks itself
+
+    #: Whether rows of the layer's map are left alone where nothing would change them.
+    skips = False
+
+    # Sizes ------------------------------------------------------------------------------------
+
+    @property
+    def members(self):
+        """The cores of all layers that run on this one."""
+        return (self,)
+
+    @property
+    def sets(self):
+        """Positions whose neurons accumulate at once."""
+        return 1
+
+    @property
+    def group(self):
+        """Channels that accumulate at once, at each of so many positions."""
+        return self.lanes // self.sets
+
+    @property
+    def groups(self):
+        """Groups of channels, each of which replays the events."""
+        return -(-self.layer.shape[2] // self.group)
+
+    @cached_property
+    def pooling(self):
+        """The `Branch` of a dense layer whose pool is of kind max, which happens before the events are kept; or None.
+        ``i_words`` are those behind it."""
+        layer, words = self.layer, self.i_words
+        if not (isinstance(layer, Dense) and layer.pool and layer.pool.kind == "max"):
+            return None
+        channels = layer.input_shape[2]
+        identity = Shortcut(INPUT, layer.input_shape, np.ones((channels, 1, 1, 1), np.int64),
+                            WeightFormat("ternary", 2), groups=channels, pool=layer.pool)
+        return Branch(identity, WordFormat(layer.n_in, words.width, words.graded, layer.input_shape), 1, channels)
+
+    @property
+    def positions(self):
+        """Of the layer's map."""
+        return self.layer.shape[0] * self.layer.shape[1]
+
+    @property
+    def updates(self):
+        """Cycles in which the update units serve one group at one position."""
+        return self.group // self.units
+
+    @property
+    def pace(self):
+        """The fewest cycles between the ends of two groups."""
+        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.positions)))
+
+    @property
+    def o_words(self):
+        """The words that go out. Neurons that only fill up the last group never spike, so ``size`` leaves them out."""
+        return WordFormat(self.layer.n_out, self.units)
+
+    @property
+    def channel_updates(self):
+        """Updates at one position: rows of a memory with something for each channel, padding included."""
+        return self.groups * self.updates
+
+    @property
+    def update_count(self):
+        """Updates in one time step: words of the membrane memory, padding included."""
+        return self.positions * self.channel_updates
+
+    def arrange(self, updates):
+        """Values (..., update_count, units) in the order of updates, as those of neurons (..., n_out)."""
+        updates = np.asarray(updates)
+        return updates.reshape(*updates.shape[:-2], -1)[..., :self.layer.n_out]
+
+    @property
+    def memories(self):
+        """The core's memories: name to (entries, bits). What can be loaded has whole bytes."""
+        layer, words = self.layer, self.i_words
+        memories = {
+            "events": (2 << (words.most - 1).bit_length(), words.width + words.index_width),
+            "membranes": (self.update_count, self.units * layer.v_width),
+            **(self.pooling.row_memories() if self.pooling else {}),
+            **(self.sparse_rows.memories if self.sparse_rows else {}),
+        }
+        for name, (rows, bits) in self.image_shapes.items():
+            shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
+            if name == "leak":
+                memories |= {f"leak_{unit}": shape for unit in range(self.units)}
+            elif name != "shared":
+                memories[name] = shape
+        return memories
+
+    @property
+    def single_ports(self):
+        """Single-port memories that the weights take."""
+        entries, width = SINGLE_PORT_SHAPE
+        rows, bits = self.image_shapes["weights"]
+        return -(-rows // entries) * -(-bits // width) if self.memory == "single_port" else 0
+
+    # Widths (bits) ------------------------------------------------------------------------------
+
+    @property
+    def branches(self):
+        """The synapses of each branch of the layer, and the words that come to them."""
+        return ((self.layer, self.i_words),)
+
+    @cached_property
+    def _current_bounds(self):
+        lows, highs = zip(*(self._branch_bounds(*branch) for branch in self.branches), strict=True)
+        return sum(lows), sum(highs)
+
+    def _branch_bounds(self, synapses, words):
+        if not self.reloadable:
+            return synapses.current_bounds(*words.bounds)
+        low, high = synapses.weight_format.bounds
+        reach = synapses.weights[0].size * synapses.pooled_bounds(*words.bounds)[1]
+        return low * reach, high * reach
+
+    @cached_property
+    def _potential_bounds(self):
+        # A leak never leaves the stored range, and a table that could is refused.
+        low, high = self._current_bounds
+        bias = self.bias.bounds
+        return self.layer.v_min + low + bias[0], self.layer.v_max + high + bias[1]
+
+    @cached_property
+    def current_width(self):
+        """Of an accumulator: holds every sum that can end there. Sums on the way may wrap."""
+        return signed_width(*self._current_bounds)
+
+    @cached_property
+    def potential_width(self):
+        """Of a membrane potential before firing."""
+        return signed_width(*self._potential_bounds)
+
+    @cached_property
+    def above_width(self):
+        """Of a membrane potential less its threshold."""
+        (low, high), minus_threshold = self._potential_bounds, self.minus_threshold.bounds
+        return signed_width(low + minus_threshold[0], high + minus_threshold[1])
+
+    # Thresholds and biases ------------------------------------------------------------------------
+
+    @cached_property
+    def minus_threshold(self):
+        """The `Parameter` that is added to a potential to compare it. One that can be loaded has room for every
+        threshold that makes a difference."""
+        return self._parameter(-self.in_words(self.layer.threshold), unused=isinstance(self.layer.fire, Silent),
+                               room=lambda: self.potential_width + 1)
+
+    @cached_property
+    def bias(self):
+        """The `Parameter` that is added to a sum. One that can be loaded has the room of a sum."""
+        return self._parameter(self.in_words(self.layer.bias), unused=not self.layer.bias.any(),
+                               room=lambda: self.current_width)
+
+    def _parameter(self, values, *, unused, room):
+        """``unused``: need not be there in a core that can be reloaded; ``room``: bits to have there at least."""
+        low, high = int(values.min()), int(values.max())
+        if not self.reloadable:
+            return Parameter("fixed" if low == high else "each", (low, high), values)
+        if unused:
+            return Parameter("none", (0, 0), np.zeros_like(values))
+        half = 2 ** (max(room(), signed_width(low, high)) - 1)
+        return Parameter("shared" if low == high else "each", (-half, half - 1), values)
+
+    @property
+    def parameters(self):
+        """Both of them by name, in the order in which a row of memory holds them."""
+        return {"minus_threshold": self.minus_threshold, "bias": self.bias}
+
+    # Memory images --------------------------------------------------------------------------------
+
+    @cached_property
+    def weights(self):
+        """Weight codes (uint8), shape (groups · n_in, lanes): a row for each group and input."""
+        codes = padded(self.layer.weight_format.encode(self.layer.weights), self.groups * self.group)
+        return codes.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1).reshape(-1, self.lanes)
+
+    @cached_property
+    def sparse_rows(self):
+        """The `SparseRows` of a sparse core of a dense layer, or None."""
+        return SparseRows(self) if self.sparse and isinstance(self.layer, Dense) else None
+
+    @cached_property
+    def images(self):
+        """The `Image` of each memory: ``weights``; ``shortcut``, its weights; ``parameters``, those that each neuron
+        has of its own; ``shared``, those in registers; ``leak``; and those of `SparseRows`, as far as the core has
+        them."""
+        columns = self.image_columns
+        return {name: Image.of(name, *columns[name]) for name in self.image_shapes}
+
+    @property
+    def image_columns(self):
+        """For each of the `images`, what `Image.of` makes it from."""
+        layer, rows = self.layer, self.sparse_rows
+        return {
+            "weights": [(rows.weights if rows else self.weights, layer.weight_format.width)],
+            **(rows.image_columns if rows else {}),
+            **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
+            "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
+            "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
+            "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
+        }
+
+    @cached_property
+    def image_shapes(self):
+        """Rows and bits of each of the `images`."""
+        layer, rows = self.layer, self.sparse_rows
+        shapes = dict(rows.image_shapes) if rows else {
+            "weights": (self.groups * layer.weights.shape[1], self.lanes * layer.weight_format.width)}
+        if self._stored("each"):
+            bits = self.units * sum(parameter.width for parameter in self._stored("each"))
+            shapes["parameters"] = (self.channel_updates, bits)
+        if self._stored("shared"):
+            shapes["shared"] = (1, sum(parameter.width for parameter in self._stored("shared")))
+        if isinstance(layer.leak, TableLeak):
+            shapes["leak"] = (2**layer.v_width, layer.v_width)
+        return shapes
+
+    @property
+    def image_names(self):
+        """Of the `images`."""
+        return tuple(self.image_shapes)
+
+    def _stored(self, storage):
+        """The parameters that are stored so."""
+        return [parameter for parameter in self.parameters.values() if parameter.storage == storage]
+
+    def in_words(self, values):
+        """``values`` (channels,) in the order of updates: shape (channel_updates, units)."""
+        return padded(values, self.groups * self.group).reshape(self.channel_updates, self.units)

@@ -1,0 +1,683 @@
+"""What a core costs: cycles, look-up tables and block RAMs.
+
+A dense layer's cycles follow from how many events come. A convolution's also from where they come, because a column
+without events takes a cycle all the same, and one with more events than the update units need takes as many as it has.
+So activity, by which the compiler chooses, is for each layer a `Activity`: the events of a time step, and for a
+convolution the cycles of a pass over each of its rows.
+"""
+
+import dataclasses
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+from spikeloom import reference
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import INPUT, Conv2d, ShiftLeak, Spike
+
+from .core import BLOCK_BITS
+from .map_core import MapCore, can_rest
+from .order import arranged
+from .sharing import SharedCore
+from .window import MASK_DEPTH
+from .words import WordFormat
+
+#: The activity assumed where none was measured: this share of a layer's inputs per time step.
+DEFAULT_ACTIVITY = 0.1
+
+#: Bits of a memory that synthesis for an iCE40 makes of flip-flops rather than of a block RAM.
+FLIP_FLOP_BITS = 64
+
+#: Logic that each layer but one of those that share a core adds to it, beside what grows with its rows.
+SHARER_LUTS = {"ice40": 350, "ecp5": 400, "gowin": 400}
+
+#: Logic for each bit that a mask's entries tell where it is made of logic.
+MASK_LUTS = {"ice40": 0.11, "ecp5": 0.065, "gowin": 0.065}
+
+#: Logic to write and read a memory, beside what each byte of its rows takes.
+LOAD_LUTS = 30
+
+#: Cycles between two positions for which the passes of a convolution are measured; others lie between them.
+PACES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+#: What is known of an `Activity` beside its events, and the digits of it that a network's notes keep.
+DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2}
+
+
+# Activity ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What comes to a layer in a time step.
+
+    Parameters
+    ----------
+    events : float
+        set bits of its inputs, before pooling
+    rows : array (len(PACES), rows of the layer's map), of a convolution
+        cycles of one pass over the columns, for each of its rows and each of `PACES`; 0 for a row that is skipped
+    channels : array (channels that come in), of a convolution
+        events by channel, from which follows what a sparse core visits; None where ``rows`` are those of a sparse core
+    inputs : array (inputs,), of a dense layer
+        set bits of each of its inputs, behind a pool
+    beside : float, with a shortcut
+        its events in a pass over all rows
+    """
+
+    events: float
+    rows: np.ndarray | None = None
+    channels: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    beside: float | None = None
+
+    def row_cycles(self, pace):
+        """Cycles of a pass over each row, with ``pace`` cycles from a position to the next."""
+        upper = int(np.searchsorted(PACES, pace))
+        if upper == len(PACES):  # beyond the last pace almost every position takes that long
+            return self.rows[-1] * (pace / PACES[-1])
+        if PACES[upper] == pace:
+            return self.rows[upper]
+        low, high = PACES[upper - 1], PACES[upper]
+        share = (pace - low) / (high - low)
+        return (1 - share) * self.rows[upper - 1] + share * self.rows[upper]
+
+
+def measure(network, inputs, spikes, program=None):
+    """The `Activity` of each layer at each time step of each sample, one sample after the other: a list of lists.
+
+    Parameters
+    ----------
+    inputs : int array (samples, time steps, n_in)
+    spikes : list of int arrays (samples, time steps, n_out), one for each layer
+        what it makes of them
+    program : spikeloom.compiler.program.Program, optional
+        of the network; the activity of sparse convolutions is then that of its very cores
+    """
+    fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
+    steps = inputs.shape[0] * inputs.shape[1]
+    orders = {layer.name: placement.order
+              for layer, placement in zip(network.layers, program.placements, strict=True)} if program else {}
+    layers = []
+    for number, (layer, (source, *others)) in enumerate(zip(network.layers, network.sources, strict=True)):
+        bits = _set_bits(fired[source]).reshape(steps, -1)
+        rows, channels, inputs, beside = ([None] * steps for _ in range(4))
+        if isinstance(layer, Conv2d):
+            own = fired[layer.name] if can_rest(layer) else None
+            shortcut = _shortcut_events(layer, fired[others[0]]) if others else None
+            core = program.cores[number] if program and program.placements[number].sparse else None
+            z = arranged(fired[source], orders.get(source))
+            rows = row_activity(layer, z, own, shortcut, core).reshape(len(PACES), steps, -1).swapaxes(0, 1)
+            if others:
+                beside = shortcut.reshape(steps, -1).sum(1)
+            if core is None:
+                channels = bits.reshape(steps, -1, layer.input_shape[2]).sum(1)
+        else:
+            inputs = _pooled_bits(layer, fired[source]).reshape(steps, -1)
+        layers.append([Activity(float(each), *more)
+                       for each, *more in zip(bits.sum(1), rows, channels, inputs, beside, strict=True)])
+    return [list(step) for step in zip(*layers, strict=True)]
+
+
+def mean(steps):
+    """The mean `Activity` of each layer over time steps, as `measure` gives them."""
+    def of(layer, name):
+        values = [getattr(each, name) for each in layer]
+        return None if values[0] is None else np.mean(values, axis=0)
+
+    return [Activity(float(of(layer, "events")), *(of(layer, name) for name in DETAILS))
+            for layer in zip(*steps, strict=True)]
+
+
+def row_activity(layer, z, own=None, beside=None, core=None):
+    """Cycles (len(PACES), samples, time steps, rows) of a pass over each row of a convolution, the mean of its groups,
+    for its inputs ``z`` (samples, time steps, n_in), and with the events of its shortcut, ``beside`` (samples, time
+    steps, rows, columns). Where its ``own`` spikes (samples, time steps, n_out) are given, rows at rest are skipped;
+    where a sparse ``core`` is, its groups only visit what they have weights for."""
+    made = geometry(layer, layer.shape[2] // layer.groups)
+    under = made.visits(z)
+    cycles = np.maximum(under if core is None else core.visits(z), 1)
+    # Columns up to the end of a stride complete a position.
+    columns = made.kept[1]
+    ends = (np.arange(columns) + made.padding[1]) % made.stride[1] == made.stride[1] - 1
+    first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
+    cycles = np.add.reduceat(cycles, first, axis=-1)
+    if beside is not None:  # each event of a shortcut is one more of its position
+        count = min(cycles.shape[-1], layer.shape[1])
+        cycles[..., :count] += beside[..., :count]
+    passes = np.stack([np.maximum(cycles, pace).sum(-1).mean(0) for pace in PACES])
+    if own is not None:
+        samples, steps, _ = z.shape
+        fired = own.reshape(samples, steps, layer.shape[0], -1).any(3)
+        fired = np.concatenate([np.zeros_like(fired[:, :1]), fired[:, :-1]], axis=1)
+        passes *= fired | under.any((0, -1))
+    return passes
+
+
+def _pooled_bits(layer, z):
+    """Set bits of each input of a dense layer, behind its pool, for its source's spikes (samples, time steps, n_in)."""
+    if layer.pool and layer.pool.kind == "sum":
+        return reference.pool(layer, _set_bits(z))
+    return _set_bits(reference.pool(layer, z))
+
+
+def _shortcut_events(layer, z):
+    """Events (samples, time steps, rows, columns) that a pass has for each position from the layer's shortcut."""
+    channels = layer.shortcut.pooled_shape[2]
+    ones = dataclasses.replace(layer.shortcut, weights=np.ones((1, channels, 1, 1), int), groups=1)
+    return reference.convolve(ones, reference.pool(ones, _set_bits(z)))[..., 0] / layer.shortcut.groups
+
+
+def assumed(layer, events):
+    """The `Activity` of a layer of which only the ``events`` of a time step are known: they are spread evenly."""
+    if not isinstance(layer, Conv2d):
+        each = events / layer.n_in
+        if layer.pool:
+            block = layer.pool.rows * layer.pool.columns
+            each = block * each if layer.pool.kind == "sum" else 1 - max(0.0, 1 - each) ** block
+        return Activity(events, inputs=np.full(layer.weights.shape[1], each))
+    made = geometry(layer)
+    rows, columns = made.kept
+    raw = layer.input_shape[0] * layer.input_shape[1]
+    each = events / raw * made.merged[0] * made.merged[1] / layer.groups  # of a position that is kept
+    starts = np.arange(layer.shape[0]) * made.stride[0] - made.padding[0]
+    under = each * (np.clip(starts + made.kernel[0], 0, rows) - np.clip(starts, 0, rows)) * made.stride[1]
+    positions = columns / made.stride[1]
+    count = np.arange(200)
+    log = np.concatenate([[0.0], np.log(count[1:]).cumsum()])
+    chances = np.exp(count * np.log(np.maximum(under, 1e-9))[:, None] - under[:, None] - log)  # Poisson's
+    chances[:, -1] += 1 - chances.sum(1)
+    return Activity(events, np.stack([positions * (np.maximum(count, max(pace, made.stride[1])) * chances).sum(1)
+                                      for pace in PACES]), _evenly(layer, events))
+
+
+def _evenly(layer, events):
+    channels = layer.input_shape[2]
+    return np.full(channels, events / channels)
+
+
+def known(network, events=None):
+    """The `Activity` of each layer: for ``events`` per time step if these are given, as the network's notes have it, or
+    assumed. Raises `SpikeloomError` when it is not what it should be."""
+    found = {name: [None] * len(network.layers) for name in DETAILS}
+    if events is None and network.notes.get("events") is not None:
+        events, found = network.notes["events"], found | {
+            name: network.notes[name] for name in DETAILS if name in network.notes}
+    if events is None:
+        events = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
+    if len(events) != len(network.layers) or not all(float(each) >= 0 for each in events):
+        raise SpikeloomError(f"Activity must be {len(network.layers)} numbers of events per time step, not {events}")
+    activities = []
+    for number, (layer, each) in enumerate(zip(network.layers, events, strict=True)):
+        seen = {name: np.array(found[name][number], float) for name in DETAILS if found[name][number] is not None}
+        spread = assumed(layer, float(each))
+        activities.append(Activity(spread.events, *(seen.get(name, getattr(spread, name)) for name in DETAILS)))
+    return activities
+
+
+def notes(activities):
+    """The entries of a network's notes that hold `DETAILS`."""
+    return {name: [None if value is None else np.round(value, digits).tolist()
+                   for value in (getattr(each, name) for each in activities)] for name, digits in DETAILS.items()}
+
+
+def placed(program, activities):
+    """The ``activities`` of a program's layers, with what comes to each in the order that the layers before it have on
+    the array."""
+    orders = {layer.name: placement.order
+              for layer, placement in zip(program.network.layers, program.placements, strict=True)}
+    if not any(orders.values()):
+        return activities
+
+    def ordered(values, order):
+        return values if values is None else values.reshape(-1, len(order))[:, list(order)].reshape(-1)
+
+    sources = [orders.get(source) for source, *_ in program.network.sources]
+    return [each if order is None else dataclasses.replace(
+        each, channels=ordered(each.channels, order), inputs=ordered(each.inputs, order))
+        for each, order in zip(activities, sources, strict=True)]
+
+
+def _set_bits(z):
+    return np.bitwise_count(np.abs(z))
+
+
+def geometry(layer, channels=1):
+    """A core of a convolution for so many ``channels`` at once: what it keeps does not depend on its lanes."""
+    words = WordFormat(layer.n_in, 1, shape=layer.input_shape)
+    sets = -(-layer.kernel // layer.stride)
+    # Nor on what there is no gateware for.
+    return MapCore(dataclasses.replace(layer, shortcut=None, attention=None, fire=Spike()), words, sets * channels, 1)
+
+
+# A core -----------------------------------------------------------------------------------------
+
+
+def step_cycles(core, activity):
+    """Cycles of one time step of that `Activity`, or of one for each layer that shares the core, when nothing else
+    stalls it."""
+    if isinstance(core, SharedCore):
+        return sum(step_cycles(member, each) + member.layer.shape[0] * member.tail
+                   for member, each in zip(core.members, activity, strict=True))
+    if isinstance(core, MapCore):
+        return float(_row_cycles(core, activity).sum())
+    if core.sparse:
+        sorting, groups = _sorted_cycles(core, activity)
+        return float(max(sorting, groups.sum(), (sorting + groups.sum() + SORT_CYCLES) / 2))
+    return core.groups * max(activity.events + 1, core.pace)
+
+
+def _row_cycles(core, activity):
+    """Cycles of each row of a convolution's map, all its groups together."""
+    if core.sparse and activity.channels is not None:
+        activity = Activity(activity.events, _sparse_rows(core, activity))
+    return core.groups * activity.row_cycles(core.pace)
+
+
+def _sparse_rows(core, activity):
+    """The `Activity.rows` of a sparse core, from those of a dense one. Of the events of a position each group visits
+    those that it has weights for: a share of them, as often as chance has it."""
+    layer, paces = core.layer, np.array(PACES)
+    whole = max(activity.channels.sum(), 1e-9) / layer.groups
+    seen = np.stack([activity.channels[first:first + core.seen_channels] for first in core.seen])
+    shares = (core.filled.mean((1, 2)) * seen).sum(1) / whole
+    if activity.beside:
+        visits = whole * layer.kernel / layer.stride  # at the most: rows at the border see less
+        shares = (shares * visits + activity.beside) / (visits + activity.beside)
+
+    # How many positions have how many events: sums of what is more than a pace tell, and one number for all that have
+    # more events than the last pace.
+    positions = -(-(core.padding[1] % core.stride[1] + core.kept[1]) // core.stride[1])
+    below = np.diff(activity.rows, axis=0) / np.diff(paces)[:, None]
+    counts = np.diff(below, axis=0, prepend=0)
+    many = np.maximum(np.minimum(positions, activity.rows[-1] / paces[-1]) - below[-1], 0)
+    most = np.where(many > 1e-6, (activity.rows[-1] - paces[-1] * below[-1]) / np.maximum(many, 1e-6), paces[-1])
+    most, place = np.unique(np.round(most).astype(int), return_inverse=True)
+
+    events = np.concatenate([paces[:-1], most])
+    cycles = _visited(events, shares, np.maximum(paces, core.kept[1] / positions))
+    return (cycles[:len(paces) - 1].T @ counts) + cycles[len(paces) - 1 + place].T * many
+
+
+def _visited(events, shares, least):
+    """The mean, over ``shares``, of the visits that those of so many ``events`` take, where they take as many cycles as
+    ``least`` at least: array (events, least)."""
+    count = np.arange(events.max() + 1)
+    log = np.concatenate([[0.0], np.log(count[1:]).cumsum()])
+    share = np.clip(shares, 1e-9, 1 - 1e-9)[:, None, None]
+    fits = count <= events[:, None]
+    left = np.where(fits, events[:, None] - count, 0)
+    chances = np.exp(log[events][:, None] - log[count] - log[left] + count * np.log(share) + left * np.log1p(-share))
+    visits = count * np.maximum(shares, 1)[:, None]  # a group may see more than one of the convolution's
+    each = np.maximum(visits[:, :, None], least)
+    return np.einsum("gec,gcl->el", chances * fits, each) / len(shares)
+
+
+def _sorted_cycles(core, activity):
+    """Cycles in which a sparse core of a dense layer sorts the events of a time step, and those of each group's replay
+    (groups,)."""
+    if activity.inputs is None:
+        activity = assumed(core.layer, activity.events)
+    there, seen = core.sparse_rows.there, activity.inputs.astype(float)
+    # A share of an event, which the mean of several time steps has, is one now and then: long replays cost more than
+    # short ones save, as no group takes less than the pace.
+    share = seen % 1
+    visits, variance = there @ seen, there @ (share * (1 - share))
+    ahead, deviation = visits + 1 - core.pace, np.sqrt(np.maximum(variance, 1e-12))
+    normal = statistics.NormalDist()
+    likely, dense = (np.array([of(each) for each in ahead / deviation]) for of in (normal.cdf, normal.pdf))
+    return float(seen @ np.maximum(there.sum(0), 1)) + 1, core.pace + ahead * likely + deviation * dense
+
+
+def estimate_luts(core, target):
+    """Look-up tables of a core, on iCE40 logic cells, from its widths; synthesized cores lie within a fifth of it."""
+    if isinstance(core, SharedCore):  # the largest, and of the others what keeps their rows and counts their places
+        each = sorted((estimate_luts(member, target), _kept_luts(member, target)) for member in core.members)
+        return each[-1][0] + sum(kept + SHARER_LUTS[target.family] for _, kept in each[:-1])
+    layer = core.layer
+    lane = 2 * core.current_width
+    if core.i_words.graded:
+        lane += layer.weight_format.width + core.i_words.width - 1
+    if target.family == "ecp5":
+        lane += 4  # each carry chain is entered and left through a cell of its own
+    if target.family == "ice40":
+        lane += layer.weight_format.width  # a register without logic still takes a cell
+    unit = core.current_width + 2 * core.potential_width + core.above_width + 2 * layer.v_width + 10
+    unit += 2 * layer.v_width if isinstance(layer.leak, ShiftLeak) else 0
+    unit += 25 if target.family == "ice40" else 0  # likewise the pipeline's registers
+    control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
+    control += 150 if target.family == "ice40" else 0
+    if isinstance(core, MapCore):
+        lane += core.current_width  # a sum stays or moves on to the next position
+        control = 100 + core.group * core.current_width + _kept_luts(core, target)  # sums on their way out; rows
+        control += 590 if target.family == "ice40" else 0  # most registers on the way stand alone
+    elif core.sparse:
+        control += _sorter_luts(core, target)
+    if core.reloadable:
+        control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
+    return round(core.lanes * lane + core.units * unit + control)
+
+
+def _sorter_luts(core, target):
+    """Look-up tables that sort events by groups: they grow with what an entry of a list holds."""
+    memories = core.memories
+    entry = memories["visits"][1]
+    if target.family != "ice40":
+        return 100 + 10 * entry
+    rows, bits = memories["numbers_0"]
+    return 250 + 20 * entry + (5 * rows * bits if rows * bits <= FLIP_FLOP_BITS else 0)
+
+
+def _kept_luts(core, target):
+    """Look-up tables that grow with what is under a convolution's kernel."""
+    value = core.i_words.width if core.i_words.graded else 1
+    seen = core.banks << (value - 1).bit_length() + (core.seen_channels - 1).bit_length()
+    masks = _mask_luts(core, target) if core.sparse else 0
+    if target.family != "ice40":
+        return 4 * seen + masks
+    rows = [entries * bits for name, (entries, bits) in core.memories.items() if name.startswith("row_")]
+    return 10 * seen + masks + 2 * sum(bits for bits in rows if bits <= FLIP_FLOP_BITS)  # small rows are registers
+
+
+def _mask_luts(core, target):
+    """Look-up tables of masks: about as many as there is to tell."""
+    if len(core.masks) > MASK_DEPTH:
+        return 0
+    bits = sum(entries * width for name, (entries, width) in core.memories.items() if name.startswith("mask_"))
+    share = np.clip(core.filled.mean(), 1e-9, 1 - 1e-9)
+    return MASK_LUTS[target.family] * bits * -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
+
+
+def estimate_blocks(core, target):
+    """Block RAMs of a core."""
+    memories = core.memories
+    if core.memory == "single_port":
+        del memories["weights"]
+    # What is small but not read-only would take flip-flops where there is no memory made of look-up tables; synthesis
+    # makes so many of them and no more. And a byte that can be written alone takes a column of nine bits whole.
+    by_bytes = dataclasses.replace(target, shapes=tuple(
+        (depth, width - width % 8 if width > 8 else width) for depth, width in target.shapes))
+    total = 0
+    for name, (entries, bits) in memories.items():
+        mask = name.startswith("mask_")
+        if mask and entries <= MASK_DEPTH:
+            continue  # made of logic
+        loadable = name in core.image_names or name.startswith("leak_") or mask
+        written = core.reloadable or not loadable
+        if entries * bits >= BLOCK_BITS or (written and target.family == "ice40" and entries * bits > FLIP_FLOP_BITS):
+            total += (by_bytes if core.reloadable and loadable else target).blocks_for(entries, bits)
+    return total
+
+
+# A program --------------------------------------------------------------------------------------
+
+
+def predict(program, steps):
+    """Clock cycles from the first input word to the last score.
+
+    Parameters
+    ----------
+    steps : list of lists of `Activity`
+        of each layer at each time step of a stream of samples; means will do
+
+    A time step of a dense layer moves through the pipeline under four rules: the layer replays a list once it is
+    complete and its own last replay is over; a group ends no sooner than its events or its update units allow; before
+    its first group ends, the layers behind must have a free bank; and each list has two banks. A convolution goes row
+    by row: one begins once the rows that it sees are complete and the one before is done, and once the layers behind
+    have a bank for it; and its own banks are free again once no later row sees them.
+    """
+    steps = [placed(program, step) for step in steps]
+    stages = [(_MapStage if isinstance(core, MapCore) else _SortStage if core.sparse else _ListStage)(
+        core, [step[number] for step in steps]) for number, core in enumerate(program.cores)]
+    shared = [_Turns([stages[number] for number, (engine, _) in enumerate(program.places) if engine == each])
+              for each, core in enumerate(program.engines) if len(core.members) > 1]
+    by_name = {core.layer.name: stage for core, stage in zip(program.cores, stages, strict=True)}
+    source = _Source(program, [step[0] for step in steps])
+    for stage, names in zip(stages, program.network.sources, strict=True):
+        for name in names[:1]:
+            stage.follow(by_name.get(name, source))
+    readout = _Readout(program, len(steps))
+    readout.follow(stages[-1])
+    waiting = [source, *stages, readout]
+    while waiting:  # each goes as far as the others let it, and then whoever has a turn
+        left = [stage for stage in waiting if stage.left]
+        if left and not any([stage.advance() for stage in left]) and not any(turns.advance() for turns in shared):
+            raise RuntimeError("the stages of the array wait for each other")
+        waiting = left
+    return round(float(readout.ended[-1] + SCORE_CYCLES))
+
+
+class _Stage:
+    """A part of the pipeline: what it makes come in items (rows of time steps), of which each has a time at which it
+    has left, in ``done``. Times are in cycles."""
+
+    def __init__(self, items, per_step):
+        self.left, self.per_step = items, per_step
+        self.done, self.followers = [], []
+
+    def follow(self, stage):
+        """Take what ``stage`` makes."""
+        self.source = stage
+        stage.followers.append(self)
+
+    def permitted(self, item):
+        """When all followers have room for an item, or None while that is not known."""
+        times = [follower.room(item) for follower in self.followers]
+        return None if None in times else max(times)
+
+
+class _Source(_Stage):
+    """The words of the input: one a cycle, and one for the end of each row."""
+
+    def __init__(self, program, activities):
+        rows = max(core.layer.input_shape[0] if isinstance(core, MapCore) else 1
+                   for core, names in zip(program.cores, program.network.sources, strict=True) if names[0] == INPUT)
+        super().__init__(len(activities) * rows, rows)
+        self.ahead = UPDATE_CYCLES if rows > 1 else 0  # a row is promised as soon as the one before it is read
+        self.words = [max(1.0, _words(program.i_words, each.events)) for each in activities]
+        self.at = -1.0
+
+    def advance(self):
+        permit = self.permitted(len(self.done))
+        if permit is None:
+            return False
+        words = self.words[len(self.done) // self.per_step] / self.per_step
+        self.at = max(self.at, permit - self.ahead) + words + (self.per_step > 1)
+        self.done.append(self.at)
+        self.left -= 1
+        return True
+
+
+class _ListStage(_Stage):
+    """A dense layer."""
+
+    def __init__(self, core, activities):
+        super().__init__(len(activities), 1)
+        self.core, self.activities = core, activities
+        self.read, self.ended, self.released = 0.0, -1.0, []
+
+    def room(self, item):
+        step, row = divmod(item, self.source.per_step)
+        if row or step < 2:
+            return 0.0  # a permit is for all rows
+        return self.released[step - 2] + PERMIT_CYCLES if len(self.released) > step - 2 else None
+
+    def due(self):
+        """The next time step, when its spikes may go on and when its list is complete; None while that is not known."""
+        step = len(self.done)
+        last = (step + 1) * self.source.per_step - 1
+        permit = self.permitted(step)
+        return None if permit is None or len(self.source.done) <= last else (step, permit, self.source.done[last])
+
+    def advance(self):
+        due = self.due()
+        if due is None:
+            return False
+        core, (step, permit, ready) = self.core, due
+        seen = self.activities[step].events
+        entries = _words(core.i_words, seen) + 1
+        group = max(seen + 1, core.pace)
+        begin = max(ready + LIST_CYCLES, self.ended + 1)
+        first = max(begin + seen, self.ended + core.pace if step else 0.0, permit)
+        self.ended = first + (core.groups - 1) * group
+        ahead = READ_AHEAD * (seen + 1) / entries  # visits that the entries in flight amount to
+        self.read = max(max(ready + 4, self.read + 1) + core.groups * entries, self.ended - ahead)
+        self.released.append(self.read)
+        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.left -= 1
+        return True
+
+
+class _SortStage(_ListStage):
+    """A dense layer whose core is sparse: a list is sorted once, into one of two banks, while the other is replayed."""
+
+    def __init__(self, core, activities):
+        super().__init__(core, activities)
+        self.sorted, self.replayed = 0.0, []
+
+    def advance(self):
+        due = self.due()
+        if due is None:
+            return False
+        core, (step, permit, ready) = self.core, due
+        sorting, groups = _sorted_cycles(core, self.activities[step])
+        free = self.replayed[step - 2] if step >= 2 else core.groups
+        entries = _words(core.i_words, self.activities[step].events) + 1
+        self.sorted = max(ready + LIST_CYCLES, self.sorted, free) + sorting
+        first = max(max(self.sorted + SORT_CYCLES, self.ended) + groups[0],
+                    self.ended + core.pace if step else 0.0, permit)
+        self.ended = first + groups[1:].sum()
+        self.replayed.append(self.ended)
+        self.read = max(max(ready + 4, self.read + 1) + entries, self.sorted - READ_AHEAD * sorting / entries)
+        self.released.append(self.read)
+        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.left -= 1
+        return True
+
+
+class _MapStage(_Stage):
+    """A convolution."""
+
+    def __init__(self, core, activities):
+        rows = core.layer.shape[0]
+        super().__init__(len(activities) * rows, rows)
+        self.core, self.turns = core, None
+        entry = core.banks * core.seen_channels * (core.i_words.width if core.i_words.graded else 1)
+        self.in_flight = min(core.kept[1], IN_FLIGHT + (entry - 1).bit_length() / 2)  # columns: one a scanner's stage
+        self.cycles = [_row_cycles(core, each) for each in activities]
+        kept, tops = core.kept[0], [core.stride[0] * row - core.padding[0] for row in range(rows)]
+        self.needed = [min(top + core.kernel[0], kept) for top in tops]
+        self.dropped = [*(min(max(top, 0), kept) for top in tops[1:]), kept]
+        self.ended, self.free = -1.0, []  # when the row before was done; when rows that were kept got free
+
+    def room(self, item):
+        step, raw = divmod(item, self.source.per_step)
+        row, place = divmod(raw, self.core.merged[0])
+        if place or row >= self.core.kept[0]:
+            return 0.0
+        before = step * self.core.kept[0] + row - self.core.banks
+        if before < 0:
+            return 0.0
+        return self.free[before] + PERMIT_CYCLES if len(self.free) > before else None
+
+    def advance(self):
+        begin = None if self.turns else self.ready()
+        if begin is None:
+            return False
+        self.go(begin)
+        return True
+
+    def ready(self):
+        """When the next row could begin, or None while that is not known."""
+        step, row = divmod(len(self.done), self.per_step)
+        core, permit = self.core, self.permitted(len(self.done))
+        raw = min(self.needed[row] * core.merged[0], self.source.per_step)
+        if row == self.per_step - 1:
+            raw = self.source.per_step  # the last row that is kept is complete when the time step is
+        last = step * self.source.per_step + raw - 1
+        if not self.left or permit is None or len(self.source.done) <= last:
+            return None
+        wait = MAP_CYCLES if self.cycles[step][row] else SKIP_CYCLES[1]
+        if self.turns:  # it must be there before the row may begin
+            permit += UPDATE_CYCLES
+        return max(self.ended, self.source.done[last] + wait, permit - UPDATE_CYCLES)
+
+    def go(self, begin):
+        """Do a row."""
+        step, row = divmod(len(self.done), self.per_step)
+        core, cycles, after = self.core, self.cycles[step][row], UPDATE_CYCLES + self.core.updates
+        if not cycles:
+            cycles, _, after = SKIP_CYCLES
+        self.ended = begin + cycles + (core.tail if self.turns else 0)
+        # Columns are read ahead of their visits: the more events they have, the longer.
+        ahead = max(0.0, self.in_flight * cycles / (core.groups * core.kept[1]) - FLIGHT_CYCLES)
+        self.free += [self.ended - ahead] * (step * core.kept[0] + self.dropped[row] - len(self.free))
+        if row == self.per_step - 1 and not self.turns:
+            self.ended += core.tail
+        after += 2 + core.memory_registers if core.sparse else 0  # on the way, where rows of weights are looked up
+        self.done.append(self.ended + after + core.memory_registers)
+        self.left -= 1
+
+
+class _Turns:
+    """Convolutions that share a core: a row of the last that is ready when the core is, or else of the first to be."""
+
+    def __init__(self, stages):
+        self.stages, self.ended = stages, 0.0
+        for stage in stages:
+            stage.turns = self
+
+    def advance(self):
+        begins = [stage.ready() for stage in self.stages]
+        known = [(begin, -number) for number, begin in enumerate(begins) if begin is not None]
+        if not known:
+            return False
+        _, number = min((max(begin, self.ended), number) for begin, number in known)
+        stage = self.stages[-number]
+        stage.go(max(begins[-number], self.ended))
+        self.ended = stage.ended
+        return True
+
+
+class _Readout(_Stage):
+    """Takes a time step when the one two before is done."""
+
+    def __init__(self, program, steps):
+        super().__init__(steps, 1)
+        self.ended = self.done
+
+    def room(self, item):
+        if item < 2:
+            return 0.0
+        return self.done[item - 2] + PERMIT_CYCLES if len(self.done) > item - 2 else None
+
+    def advance(self):
+        if len(self.source.done) <= len(self.done):
+            return False
+        self.done.append(self.source.done[len(self.done)])
+        self.left -= 1
+        return True
+
+
+def _words(words, events):
+    """Words that so many events come in, spread evenly: spikes share them."""
+    if words.width == 1 or words.graded:
+        return events
+    return words.most * (1 - (1 - 1 / words.most) ** events)
+
+
+#: Pipeline delays of the blocks in `spikeloom.hw`, in cycles, fitted to simulations of ten designs: from a list's
+#: last word to the first visit, from a bank read to its next permit seen, from a group's end to its last spike word
+#: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
+#: visits; and from a row's last word to the first column that sees it.
+LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
+
+#: From a time step sorted to its first visit.
+SORT_CYCLES = 13
+
+#: Columns between a line buffer and its scanner's end, and the cycles that empty ones take there.
+IN_FLIGHT, FLIGHT_CYCLES = 3, 9
+
+#: Of a row that is skipped: its own cycles, those from the end of the last row that it would have seen, and those to
+#: its mark's arrival.
+SKIP_CYCLES = 2, 10, 16

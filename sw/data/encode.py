@@ -1,0 +1,245 @@
+"""From grey levels, or from events, to what enters a network at each time step.
+
+Each encoder of images is a value, called on images (batch, pixels), a tensor of uint8 (0 to 255) or floats (0 to 1);
+the result is uint8 of shape (batch, time steps, n_in). It depends on nothing but the encoder and the image:
+neither on the batch an image comes in nor on its order. `Frames` is the encoder of recordings of events. Recordings
+differ in length, so it makes frames of each when data is loaded (`spikeloom.data.load`), and a call on a batch of
+frames returns it as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import InputFormat
+
+from .events import tonic
+
+SLICINGS = ("time", "count")
+MOST_IN_INT16 = 2**15 - 1
+
+
+def _levels(images):
+    """Images as float32 in 0 to 1."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    time_steps: int = 8
+    width = 1
+
+    def __post_init__(self):
+        if not 1 <= self.time_steps <= 65535:
+            raise SpikeloomError(f"Encoder {self.kind}: time_steps must be between 1 and 65535, "
+                                 f"not {self.time_steps}")
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with maps of a ``shape``, (rows, columns, channels)."""
+        return InputFormat(math.prod(shape), self.width, shape)
+
+
+@dataclass(frozen=True)
+class Direct(_Encoder):
+    """The grey level's ``width`` highest bits at every time step; width 1 is the image in black and white.
+
+    The time axis is an ``expand``: `SpikingNetwork` sees that the input is constant and does the first
+    layer's matrix product once.
+    """
+
+    width: int = 1
+    kind = "direct"
+
+    def __post_init__(self):
+        super().__post_init__()
+        InputFormat(1, self.width)
+
+    def __call__(self, images):
+        codes = (_levels(images) * 2**self.width).floor_().clamp_(0, 2**self.width - 1).to(torch.uint8)
+        return codes[:, None].expand(-1, self.time_steps, -1)
+
+
+@dataclass(frozen=True)
+class Rate(_Encoder):
+    """A spike with the grey level as its probability, at each time step anew (Bernoulli).
+
+    The random numbers are a hash of ``seed``, the image itself, time step and pixel.
+    """
+
+    seed: int = 0
+    kind = "rate"
+
+    def __call__(self, images):
+        levels = _levels(images)
+        pixel = torch.arange(images.shape[1], device=images.device)
+        content = (levels * 255).round_().long() * _hash(pixel + 1)
+        of_image = _hash(content.sum(1) + _hash(torch.tensor(self.seed, device=images.device)))  # (batch,)
+        step = _hash(torch.arange(self.time_steps, device=images.device) - 2**40)
+        random = _hash(of_image[:, None, None] + step[:, None] + pixel * 0x5851F42D4C957F2D)
+        uniform = (random >> 40).float() / 2**24 + 0.5  # 24 bits of it, in [0, 1)
+        return (uniform < levels[:, None]).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Latency(_Encoder):
+    """One spike, the earlier the brighter, t = round((1 − level)·(time_steps − 1)); none below
+    ``threshold``."""
+
+    threshold: float = 0.1
+    kind = "latency"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_threshold(self)
+
+    def __call__(self, images):
+        levels = _levels(images)
+        when = ((1 - levels) * (self.time_steps - 1)).round_()
+        step = torch.arange(self.time_steps, device=images.device)[:, None]
+        return ((when[:, None] == step) & (levels >= self.threshold)[:, None]).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Delta(_Encoder):
+    """Changes along the image, read as ``time_steps`` rows one after the other, from a dark row before the
+    first.
+
+    Each column has two inputs: the first half of them fires where the level rises by ``threshold`` or more
+    from a row to the next, the second half where it falls by as much; so the map has two rows of one channel. The
+    pixels must divide into the time steps.
+    """
+
+    threshold: float = 0.2
+    kind = "delta"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_threshold(self)
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with images of a ``shape``, (rows, columns, 1)."""
+        pixels = math.prod(shape)
+        if pixels % self.time_steps:
+            raise SpikeloomError(f"Encoder delta: images of {pixels} pixels do not divide into "
+                                 f"{self.time_steps} rows; time_steps must be a divisor")
+        return super().input_format((2, pixels // self.time_steps, 1))
+
+    def __call__(self, images):
+        rows = _levels(images).view(len(images), self.time_steps, -1)
+        change = torch.diff(rows, dim=1, prepend=torch.zeros_like(rows[:, :1]))
+        return torch.cat([change >= self.threshold, change <= -self.threshold], 2).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Frames(_Encoder):
+    """Events of a recording counted for each position and polarity, one frame for each time step.
+
+    Parameters
+    ----------
+    slicing : "time" or "count"
+        what all frames of a recording have alike: their duration, or their number of events (within one)
+    window : int
+        with slicing "time", a frame's duration in microseconds, from the first event on; what comes after the last
+        frame is left out, and frames after the last event are empty. 0 divides the time from the first event to the
+        last among the frames.
+    width : int
+        bits of a count, 1 to 8; counts saturate at 2^width - 1, so that 1 says whether there was any event
+    downsample : int
+        positions on a side of the square that becomes one, 1 to 32
+    denoise : int
+        drop an event unless one of its four neighbours had one less than so many microseconds before; 0 keeps all
+    """
+
+    slicing: str = "time"
+    window: int = 0
+    width: int = 1
+    downsample: int = 1
+    denoise: int = 0
+    kind = "frames"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.slicing not in SLICINGS:
+            raise SpikeloomError(f"Encoder frames: slicing must be one of {', '.join(SLICINGS)}, not {self.slicing!r}")
+        for name, low, high, unit in (("window", 0, 2**31 - 1, " microseconds"), ("width", 1, 8, " bits"),
+                                      ("downsample", 1, 32, ""), ("denoise", 0, 2**31 - 1, " microseconds")):
+            if not low <= getattr(self, name) <= high:
+                raise SpikeloomError(f"Encoder frames: {name} must be between {low} and {high}{unit}, "
+                                     f"not {getattr(self, name)}")
+        if self.window and self.slicing != "time":
+            raise SpikeloomError(f'Encoder frames: window is for slicing "time", not "{self.slicing}"')
+
+    def _shape(self, shape):
+        rows, columns, channels = shape
+        return -(-rows // self.downsample), -(-columns // self.downsample), channels
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with frames of a sensor of a ``shape``, (rows, columns, polarities)."""
+        return super().input_format(self._shape(shape))
+
+    def __call__(self, frames):
+        return frames
+
+    def frames(self, events, shape, start=None):
+        """Frames (time steps, n_in) uint8 of one recording, or of a part of one.
+
+        Parameters
+        ----------
+        events : array (n,) of `spikeloom.data.events.EVENT`
+            in the order of their times
+        shape : (rows, columns, polarities)
+            the sensor's; every event lies within it
+        start : int, optional
+            the time (microseconds) at which the first frame begins; by default that of the first event. None is before
+            it.
+        """
+        transforms = tonic().transforms
+        events = events.copy()
+        if length := len(events):
+            start = events["t"][0] if start is None else start
+            length = int(events["t"][-1] - start) + 1
+            events["t"] += self.denoise - start  # Denoise takes every pixel to have had an event at time 0
+        denoise = [transforms.Denoise(self.denoise)] if self.denoise else []
+        downsample = [transforms.Downsample(spatial_factor=1 / self.downsample)] if self.downsample > 1 else []
+        events = transforms.Compose(denoise + downsample)(events)
+
+        # Asked for a number of frames, ToFrame rounds their length down and loses what is left at the end, so it is
+        # asked for a length instead, by a clock that makes it an integer. One that ticks once an event makes frames of
+        # equal counts.
+        if self.slicing == "count":
+            length = len(events)
+            events["t"] = np.arange(length)
+        else:
+            events["t"] -= self.denoise
+        ticks, window = (1, self.window) if self.window else (self.time_steps, length)
+        events["t"] *= ticks
+        rows, columns, channels = self._shape(shape)
+        to_frame = transforms.ToFrame((columns, rows, channels), time_window=window, start_time=0,
+                                      end_time=window * self.time_steps)
+        frames = np.zeros((self.time_steps, channels, rows, columns), np.int32)
+        for first in range(0, len(events), MOST_IN_INT16):  # ToFrame counts in int16
+            frames += to_frame(events[first:first + MOST_IN_INT16])
+        return np.minimum(frames, 2**self.width - 1).astype(np.uint8).transpose(0, 2, 3, 1).reshape(self.time_steps, -1)
+
+
+def _check_threshold(encoder):
+    if not 0 < encoder.threshold <= 1:
+        raise SpikeloomError(f"Encoder {encoder.kind}: threshold must lie above 0 and up to 1, "
+                             f"not {encoder.threshold}")
+
+
+def _hash(x):
+    """A well-mixed int64 for each int64: two rounds of multiply and xor-shift (as in splitmix64, Steele
+    2014)."""
+    for multiplier, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
+        x = x * multiplier
+        x = x ^ ((x >> shift) & (2 ** (64 - shift) - 1))
+    return x
+
+
+#: By the name a configuration gives them.
+ENCODERS = {cls.kind: cls for cls in (Direct, Rate, Latency, Delta, Frames)}

@@ -1,0 +1,452 @@
+"""What a training run is: a TOML file, read strictly into frozen dataclasses.
+
+A key that is unknown, missing, of the wrong type or impossible gives one `SpikeloomError` that names the
+file, the key and what would be right. Where something comes in kinds, its table says ``kind = "..."`` and the
+rest are the fields of the dataclass of that kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from spikeloom import data, files
+from spikeloom.data.augment import Augment
+from spikeloom.data.encode import Delta, Direct, Frames, Latency, Rate
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import (
+    INPUT,
+    LONGEST_KERNEL,
+    READOUTS,
+    GradedSpike,
+    NoLeak,
+    Pool,
+    ShiftLeak,
+    Silent,
+    Spike,
+    TableLeak,
+)
+
+from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
+from .model import (
+    BatchNorm,
+    JointAttention,
+    NoNorm,
+    SpikingConv2d,
+    SpikingDense,
+    SpikingNetwork,
+    SpikingShortcut,
+    sigmoid_table,
+)
+from .neuron import Neuron
+from .pruning import Pruning
+from .quantizers import (
+    SAWB,
+    Binary,
+    Integer,
+    LearnedRange,
+    NormalizedBinary,
+    PowerOfTwo,
+    SumOfSigmoids,
+    Ternary,
+    ThresholdTernary,
+)
+from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+
+PACKAGED = Path(__file__).parents[1] / "configs"
+SCHEDULES = ("cosine", "constant")
+
+#: Of neurons without batch norm, at the start.
+THRESHOLD = 8.0
+
+#: Kinds of weights: those without a step, those with one for all, and any.
+Plain = Binary | Ternary | Integer | PowerOfTwo
+Common = Plain | LearnedRange | SAWB | ThresholdTernary | SumOfSigmoids
+Weights = Common | NormalizedBinary
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and the part of the training set (0 to 0.5) kept to choose the best epoch by."""
+
+    dataset: str = "digits"
+    validation: float = 0.0
+
+    def __post_init__(self):
+        data.find(self.dataset)
+        if not 0 <= self.validation <= 0.5:
+            raise SpikeloomError(f"validation must lie within 0 to 0.5, not {self.validation}")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A shortcut with weights of its own from every channel to every other; fields as in `SpikingShortcut`."""
+
+    source: str
+    stride: int = 1
+    groups: int = 1
+    pool: Pool | None = None
+    weights: Plain = field(default_factory=Ternary)
+    kind = "projection"
+    factor = None
+
+    def __post_init__(self):
+        _at_least_one(self, "groups")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A shortcut from every channel to its like, times a ``factor`` that each channel learns from there on."""
+
+    source: str
+    factor: float = 4.0
+    pool: Pool | None = None
+    weights: Plain = field(default_factory=Integer)
+    kind = "identity"
+    stride = 1
+
+    def __post_init__(self):
+        low, high = self.weights.format.bounds
+        if not low <= self.factor <= high:
+            raise SpikeloomError(f"factor must lie within its weights' {low} to {high}, not {self.factor}")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Gates of ``width`` bits (1 to 8) for what comes in; the rest as in `JointAttention`."""
+
+    kernel: int = 4
+    width: int = 4
+    weights: Common = field(default_factory=Ternary)
+
+    def __post_init__(self):
+        for name, high in (("kernel", LONGEST_KERNEL), ("width", 8)):
+            if not 1 <= getattr(self, name) <= high:
+                raise SpikeloomError(f"{name} must be between 1 and {high}, not {getattr(self, name)}")
+
+    def build(self, shape, time_steps):
+        """For a map of this ``shape``."""
+        return JointAttention(shape, time_steps, kernel=self.kernel, weights=self.weights,
+                              table=sigmoid_table(self.width))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What layers have in common: fields as in `spikeloom.training.neuron.Neuron` and `spikeloom.training.model`.
+
+    ``threshold`` is what neurons start with, by default 8; with batch norm, which has its own, it cannot be set.
+    ``name``: by default "hidden_1", "hidden_2" … "output".
+    """
+
+    v_width: int = 6
+    threshold: float | None = None
+    weights: Weights = field(default_factory=Ternary)
+    leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
+    reset: str = "subtract"
+    fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
+    surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
+    detach_reset: bool = False
+    norm: NoNorm | BatchNorm = field(default_factory=NoNorm)
+    name: str | None = None
+    source: str | None = None
+    attention: Attention | None = None
+    pool: Pool | None = None
+
+    def __post_init__(self):
+        if self.threshold is not None:
+            if isinstance(self.norm, BatchNorm):
+                raise SpikeloomError(f"threshold cannot be set beside batch norm, whose alpha says where it starts, "
+                                     f"but is {self.threshold}")
+            if not 1 <= self.threshold < 2**15:
+                raise SpikeloomError(f"threshold must be at least 1 and below 32768, not {self.threshold}")
+        _ = self.neuron  # checks the rest
+
+    @property
+    def neuron(self):
+        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset)
+
+    @property
+    def start(self):
+        """What threshold latents are at the start."""
+        return 1 / self.norm.alpha if isinstance(self.norm, BatchNorm) else self.threshold or THRESHOLD
+
+    def _options(self, name, shape, time_steps):
+        return {"weights": self.weights, "threshold": self.start, "name": name, "source": self.source,
+                "attention": self.attention and self.attention.build(shape, time_steps), "pool": self.pool,
+                "norm": self.norm}
+
+
+@dataclass(frozen=True)
+class DenseLayer(_Layer):
+    """A dense layer of ``size`` neurons."""
+
+    size: int = field(kw_only=True)
+    kind = "dense"
+    implied = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.size <= 65536:
+            raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
+
+    def build(self, shapes, before, name, time_steps):
+        """The layer called ``name`` that follows ``before``, given the map of each source."""
+        shape = shapes[self.source or before]
+        return SpikingDense(shape, self.size, self.neuron, **self._options(name, shape, time_steps))
+
+
+@dataclass(frozen=True)
+class ConvLayer(_Layer):
+    """A convolution with ``channels``; ``kernel``, ``stride``, ``padding``, ``groups``, ``shortcut`` as in
+    `SpikingConv2d`."""
+
+    channels: int = field(kw_only=True)
+    kernel: int = 3
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+    shortcut: Projection | Identity | None = None
+    kind = "conv"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_one(self, "channels", "groups")
+        if not 1 <= self.kernel <= LONGEST_KERNEL:
+            raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
+
+    def build(self, shapes, before, name, time_steps):
+        """As `DenseLayer.build`."""
+        shape = shapes[self.source or before]
+        return SpikingConv2d(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,
+                             padding=self.padding, groups=self.groups,
+                             shortcut=self.shortcut and self._shortcut(shapes),
+                             **self._options(name, shape, time_steps))
+
+    def _shortcut(self, shapes):
+        shortcut = self.shortcut
+        groups = self.channels if isinstance(shortcut, Identity) else shortcut.groups
+        return SpikingShortcut(shortcut.source, shapes[shortcut.source], self.channels, stride=shortcut.stride,
+                               groups=groups, weights=shortcut.weights, pool=shortcut.pool, factor=shortcut.factor)
+
+
+def _at_least_one(owner, *names):
+    for name in names:
+        if getattr(owner, name) < 1:
+            raise SpikeloomError(f"{name} must be 1 or more, not {getattr(owner, name)}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The loop.
+
+    Parameters
+    ----------
+    loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane
+    epochs_float, epochs_quantized : int
+        how long in floats, and then how long with everything rounded; each of these is a phase, which a round of
+        `Pruning` divides
+    batch : int
+    rate : float
+        Adam's learning rate at the start of each phase, for a parameter of natural size 1: weights take it
+        times the span of their grid, thresholds and biases times the layer's initial threshold
+    schedule : "cosine" (to zero over each phase) or "constant"
+    augment : Augment
+    threads : int
+        of PyTorch on a CPU while it trains; 0 leaves what it chooses. Sums in another order round differently, so
+        the same number makes a run repeat itself on machines with other numbers of cores.
+    """
+
+    loss: RateCrossEntropy | RateMSE | TET | MaximalMembrane | LastMembrane
+    epochs_float: int = 5
+    epochs_quantized: int = 20
+    batch: int = 128
+    rate: float = 0.01
+    schedule: str = "cosine"
+    augment: Augment = field(default_factory=Augment)
+    threads: int = 1
+
+    def __post_init__(self):
+        for name, least in (("epochs_float", 0), ("epochs_quantized", 1), ("batch", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise SpikeloomError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not self.rate > 0:
+            raise SpikeloomError(f"rate must be positive, not {self.rate}")
+        if self.schedule not in SCHEDULES:
+            raise SpikeloomError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+
+    @property
+    def epochs(self):
+        return self.epochs_float + self.epochs_quantized
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run. ``votes``: neurons of the last layer that vote for one class; ``pruning``: none by
+    default."""
+
+    encoder: Direct | Rate | Latency | Delta | Frames
+    layers: tuple[DenseLayer | ConvLayer, ...]
+    training: Training
+    data: Data = field(default_factory=Data)
+    readout: str = "count"
+    seed: int = 0
+    votes: int = 1
+    pruning: Pruning | None = None
+
+    def __post_init__(self):
+        if not self.layers:
+            raise SpikeloomError("layers must hold at least one layer")
+        if self.readout not in READOUTS:
+            raise SpikeloomError(f"readout must be one of {', '.join(READOUTS)}, not {self.readout!r}")
+        dataset, last = self.dataset, self.layers[-1]
+        _at_least_one(self, "votes")
+        size = dataset.classes * self.votes
+        if isinstance(last, DenseLayer) and last.size != size:
+            each = f"{self.votes} votes for each of " if self.votes > 1 else ""
+            raise SpikeloomError(f"size of the last layer must be {size}, {each}the classes of {dataset.name}, "
+                                 f"not {last.size}")
+        if self.readout == "membrane" and isinstance(last.weights, NormalizedBinary):
+            raise SpikeloomError('readout "membrane" compares potentials of the last layer, which with weights of kind '
+                                 f"{last.weights.kind} have a unit of their own for each class")
+        if isinstance(last.fire, Silent):
+            if self.readout == "count":
+                raise SpikeloomError('readout "count" needs a last layer that fires, not fire = "silent"')
+            if isinstance(self.training.loss, RateCrossEntropy | RateMSE):
+                raise SpikeloomError(f"loss {self.training.loss.kind} needs a last layer that fires, not "
+                                     'fire = "silent"')
+        if any(isinstance(layer.fire, Silent) for layer in self.layers[:-1]):
+            raise SpikeloomError('only the last layer may have fire = "silent"')
+        if not 0 <= self.seed < 2**31:
+            raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
+        if dataset.has_events and replace(self.training.augment, shift=0.0, flip=False) != Augment():
+            raise SpikeloomError("training.augment: frames of events can be shifted and flipped, no more")
+        if self.pruning and self.pruning.epochs[-1] >= self.training.epochs:
+            raise SpikeloomError(f"pruning: its last round comes after {self.pruning.epochs[-1]} epochs, where "
+                                 f"training has {self.training.epochs}")
+        self.build(torch.Generator()).to_network()  # the network's own rules
+
+    @property
+    def dataset(self):
+        return data.find(self.data.dataset)
+
+    @property
+    def phases(self):
+        """How many epochs are done where each phase of training begins: in floats, of each round of pruning, quantized;
+        and where the last one ends."""
+        begins = {0, self.training.epochs_float, *(self.pruning.epochs if self.pruning else ())}
+        return [*sorted(begins), self.training.epochs]
+
+    @property
+    def input(self):
+        """The network's `InputFormat`."""
+        return self.dataset.input_format(self.encoder)
+
+    def build(self, generator=None):
+        """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""
+        shapes, before, layers = {INPUT: self.input.shape}, INPUT, []
+        with torch.random.fork_rng(devices=[]):
+            for number, layer in enumerate(self.layers):
+                last = number == len(self.layers) - 1
+                name = layer.name or ("output" if last else f"hidden_{number + 1}")
+                shortcut = getattr(layer, "shortcut", None)
+                for source in (layer.source or before, shortcut.source if shortcut else before):
+                    if source not in shapes:
+                        raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
+                                             f"not {source!r}")
+                layers.append(layer.build(shapes, before, name, self.encoder.time_steps))
+                shapes[name], before = layers[-1].shape, name
+        for layer in layers:
+            for branch in layer.branches:
+                branch.reset_parameters(generator)
+        network = SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
+        if self.pruning:
+            self.pruning.prepare(network)
+        return network
+
+    @property
+    def digest(self):
+        """SHA-256 (hexadecimal) of everything above."""
+        content = describe(self)
+        if self.pruning is None:  # files from before there was pruning name the same digest
+            del content["pruning"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load(source):
+    """The `Config` in a TOML file: a path, or the name of a packaged one such as ``"digits"``."""
+    content, path = files.toml(source, PACKAGED, "configuration")
+    return from_description(content, path)
+
+
+def describe(value):
+    """``value`` (a configuration or a part of one) as JSON-serialisable data; see `from_description`."""
+    if dataclasses.is_dataclass(value):
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return kind | {each.name: describe(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [describe(each) for each in value]
+    return value
+
+
+def from_description(content, source):
+    """The `Config` that nested tables ``content`` describe; ``source`` is named in errors."""
+    return _read(Config, content, f"{source}", "")
+
+
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+
+
+def _read(wanted, value, source, key):
+    """``value`` as what the type ``wanted`` asks for."""
+
+    def wrong(what):
+        return SpikeloomError(f"{source}: {key + ' ' if key else ''}{what}")
+
+    if wanted in NAMES:
+        accepted = (int, float) if wanted is float else wanted
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+            raise wrong(f"must be {NAMES[wanted]}, not {value!r}")
+        return wanted(value)
+    if typing.get_origin(wanted) is tuple:
+        if not isinstance(value, list):
+            raise wrong(f"must be a list, not {value!r}")
+        return tuple(_read(typing.get_args(wanted)[0], each, source, f"{key}[{number}]")
+                     for number, each in enumerate(value))
+    choices = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else ()
+    if types.NoneType in choices:  # what can be left out; JSON says null
+        if value is None:
+            return None
+        choices = choices[:-1]
+        if len(choices) == 1:
+            return _read(*choices, value, source, key)
+    if not isinstance(value, dict):
+        raise wrong(f"must be a table, not {value!r}")
+    value = dict(value)
+    if choices:
+        kinds = {cls.kind: cls for cls in choices}
+        kind = value.pop("kind", next((cls.kind for cls in choices if getattr(cls, "implied", False)), None))
+        if kind not in kinds:
+            raise wrong(f"must have a kind, one of {', '.join(kinds)}, not {kind!r}")
+        wanted = kinds[kind]
+    hints = typing.get_type_hints(wanted)
+    known = {each.name: each for each in dataclasses.fields(wanted)}
+    unknown = [name for name in value if name not in known]
+    prefix = f"{key}." if key else ""
+    if unknown:
+        raise SpikeloomError(f"{source}: {prefix}{unknown[0]} is unknown; "
+                             + (f"known here are {', '.join(known)}" if known else "nothing can be set here"))
+    needed = [name for name, each in known.items() if name not in value
+              and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING]
+    if needed:
+        raise SpikeloomError(f"{source}: {prefix}{needed[0]} is missing")
+    fields = {name: _read(hints[name], each, source, f"{prefix}{name}") for name, each in value.items()}
+    try:
+        return wanted(**fields)
+    except SpikeloomError as error:
+        raise SpikeloomError(f"{source}: {key + ': ' if key else ''}{error}") from None

@@ -1,0 +1,101 @@
+"""From a checkpoint to the integer `Network`, with notes on where it comes from.
+
+``network.notes`` then holds
+
+``data``
+    {"dataset": name, "encoder": {"kind": kind, **fields}}: `spikeloom.data.samples` rebuilds inputs from it
+``accuracy``
+    {"float": share or null, "torch": share} on the whole test set: after the float phase, in floats; and of
+    this network, in PyTorch
+``activity``, ``events``, ``events_pooled``, ``events_shortcut``
+    lists with an entry for each layer, measured on training samples, all of them means per time step: non-zero
+    inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
+    binary); set bits after attention and pooling (the same where there is neither); set bits of what comes to its
+    shortcut, before pooling, or null where it has none
+``rows``
+    a list with an entry for each layer: of a convolution, the mean clock cycles that a pass over each row of its map
+    takes in gateware, for each of `spikeloom.compiler.cost.PACES`; null of others
+``config``
+    SHA-256 of the training configuration
+``trained``
+    {"epochs_float": epochs, "epochs_quantized": epochs}, and where it began with another run's latents "start",
+    SHA-256 of that checkpoint
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from spikeloom import data, reference
+from spikeloom.compiler import cost
+from spikeloom.errors import SpikeloomError
+from spikeloom.network import INPUT
+
+from . import config as configuration
+from . import model
+from .train import load
+
+#: Activity is measured on so many training samples, of fewer where their inputs would have more values than this.
+ACTIVITY_SAMPLES, ACTIVITY_VALUES = 1000, 2**25
+
+#: ... and the cycles of each row of a convolution on so many of them.
+ROW_SAMPLES = 50
+
+
+def quantize(checkpoint, *, data_dir=None, device=None):
+    """The `Network` that a finished run's checkpoint holds.
+
+    Parameters
+    ----------
+    checkpoint : path
+    data_dir : path, optional
+        where the images are, to measure activity (`spikeloom.data.load`)
+    device : str, optional
+
+    Raises `SpikeloomError` when the checkpoint is unreadable, or its training is not finished.
+    """
+    state = load(checkpoint)
+    training = state.config.training
+    if not state.finished:
+        raise SpikeloomError(f"{checkpoint}: its training stopped after {state.epoch} of {training.epochs} "
+                             "epochs; train to the end first")
+    trained = state.config.build()
+    trained.load_state_dict(state.model)
+    notes = {
+        "data": {"dataset": state.config.data.dataset,
+                 "encoder": configuration.describe(state.config.encoder)},
+        "accuracy": {"float": state.accuracy_float, "torch": state.accuracy},
+        "config": state.config.digest,
+        "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized}
+        | ({"start": state.start} if state.start else {}),
+    }
+    network = trained.to_network(notes)
+    available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[1])
+    each = network.time_steps * network.input.size
+    count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
+    inputs, _ = data.samples(notes["data"], "train", count, data_dir)
+    few = inputs[:ROW_SAMPLES]
+    rows = cost.mean(cost.measure(network, few, model.run(network, few, device=device).spikes))
+    return trained.to_network(notes | activity(network, inputs, device=device) | cost.notes(rows))
+
+
+def activity(network, inputs, *, device=None):
+    """The notes on activity that ``inputs`` (samples, time steps, n_in) give, as this module's docstring says."""
+    totals, batch = [np.zeros(4, np.int64) for _ in network.layers], model.batch_size(network, inputs.shape[1])
+    for start in range(0, len(inputs), batch):  # what all layers fire for all samples would not fit into memory
+        chunk = inputs[start:start + batch]
+        trace = model.run(network, chunk, device=device)
+        fired = {INPUT: chunk} | {layer.name: z for layer, z in zip(network.layers, trace.spikes, strict=True)}
+        for total, layer, sources in zip(totals, network.layers, network.sources, strict=True):
+            own, *others = (fired[source] for source in sources)
+            total += (np.count_nonzero(own), _bits(own), _bits(reference.pool(layer, reference.attend(layer, own))),
+                      *map(_bits, others), *[0] * (1 - len(others)))
+    per_step = inputs.shape[0] * inputs.shape[1]
+    nonzero, bits, pooled, shortcut = ([int(total) / per_step for total in column] for column in
+                                       zip(*totals, strict=True))
+    return {"activity": nonzero, "events": bits, "events_pooled": pooled,
+            "events_shortcut": [mean if layer.shortcut else None
+                                for layer, mean in zip(network.layers, shortcut, strict=True)]}
+
+
+def _bits(values):
+    return int(np.bitwise_count(np.abs(values)).sum())

@@ -85,7 +85,7 @@ class SparseRows:
         layer, words = self.core.layer, self.core.i_words
         found = np.arange(layer.weights.shape[1])
         if words.shape:
-            found = found.reshape(layer.pooled_shape)
+            found = found.reshape(layer.pooled_shape if layer.pool else words.map)  # where the layer may not say
             if layer.pool and layer.pool.kind == "sum":  # a maximum comes as it is
                 found = found.repeat(layer.pool.rows, axis=0).repeat(layer.pool.columns, axis=1)
             left = [(0, size - reached) for size, reached in zip(words.map, found.shape, strict=True)]

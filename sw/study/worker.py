@@ -78,7 +78,7 @@ def study(path, out, *, storage=None, data_dir=None, device=None, progress=True,
         while _left(found, definition):
             try:
                 found.optimize(objective, n_trials=1)
-            except KeyboardInterrupt:
+            except BaseException:  # an interrupt, or what is no result: whoever comes next tries it again
                 RETRY(found, found.trials[taken[-1]])
                 raise
         rows = results.rows(found, definition)

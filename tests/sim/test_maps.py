@@ -85,7 +85,8 @@ def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
     network = dataclasses.replace(network, layers=tuple(layers))
     hypothesis.assume(has_gateware(network))
     placements = [draw(placed(layer, sparse)) for layer in network.layers[:-1]]
-    placements.append(Placement(draw(st.integers(1, network.layers[-1].n_out)), 1))
+    last = network.layers[-1]
+    placements.append(Placement(draw(st.integers(1, last.n_out)), 1, sparse=sparse and 0 in last.weight_format.values))
     if not reloadable:
         for number in draw(st.sets(st.sampled_from(sorted(order.movable(network))))) if order.movable(network) else ():
             channels = tuple(draw(st.permutations(range(network.layers[number].shape[2]))))
@@ -297,6 +298,22 @@ def sparse(program, rng):
 def test_corners_of_sparse_layers(name):
     net, channels = CORNERS[name]
     program, x = sparse(program_of(net, channels), np.random.default_rng(1)), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5), None])
+def test_a_sparse_dense_layer_behind_a_map(shape):
+    """Whether or not it says what map it is."""
+    net = stacked((3, 2, 2), (5, 1, {}))
+    last = net.layers[1]
+    kept = np.random.default_rng(2).random(last.weights.shape) < 0.3
+    last = dataclasses.replace(last, weights=last.weights * kept, input_shape=shape)
+    net = dataclasses.replace(net, layers=(net.layers[0], last))
+    program = program_of(net, [(4, 2)])
+    program = dataclasses.replace(program, placements=[
+        program.placements[0], dataclasses.replace(program.placements[1], sparse=True)])
+    x = frames(net, 3)
     seen, _ = pysim.run(program, x, stall=0.3)
     assert differences(program, x, seen) is None
 

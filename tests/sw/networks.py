@@ -159,8 +159,10 @@ def map_networks(draw, max_layers=4, attention=False):
     source, shape = list(shapes.items())[-1]
     pool, classes, votes = draw(pools(shape)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
     n_in = math.prod(pool.shape(shape) if pool else shape)
-    made.append(Dense(name="last", source=draw(st.sampled_from([source, None])), input_shape=shape, pool=pool,
-                      attention=attended(shape), **draw(weights(classes * votes, n_in)),
+    attention = attended(shape)
+    any_map = not pool and not attention and draw(st.booleans())
+    made.append(Dense(name="last", source=draw(st.sampled_from([source, None])), pool=pool, attention=attention,
+                      input_shape=None if any_map else shape, **draw(weights(classes * votes, n_in)),
                       **draw(neurons(classes * votes))))
     try:
         return Network(entry, tuple(made), time_steps, draw(st.sampled_from(["count", "membrane"])),

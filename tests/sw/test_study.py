@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from spikeloom import study
 from spikeloom.errors import SpikeloomError
-from spikeloom.study import definition, results
+from spikeloom.study import definition, results, trial
 from spikeloom.training.train import load as load_checkpoint
 from spikeloom.training.train import train
 
@@ -152,6 +152,24 @@ graded = { "layers.0.fire" = { kind = "graded", low = 0, high = 3 } }
     assert "graded spikes run in the reference, not yet in gateware" in rows[1].error
     assert rows[1].error in results.table(rows)
     assert rows[1].error in (tmp_path / "out" / "results.csv").read_text()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_trial_that_breaks_off_is_taken_up_again(file, tmp_path, monkeypatch, error):
+    run, broken = trial.run, []
+
+    def breaks(definition, values, **doing):
+        if values == {"bits": "2", "epochs": 2} and not broken:
+            broken.append(values)
+            raise error
+        return run(definition, values, **doing)
+
+    monkeypatch.setattr(trial, "run", breaks)
+    with pytest.raises(error):
+        study.study(file, tmp_path / "out", progress=False, say=str)
+    rows = study.study(file, tmp_path / "out", progress=False, say=str)
+    assert broken and [row.values for row in rows] == definition.load(file).combinations
+    assert all(row.figures for row in rows)
 
 
 def test_a_storage_that_cannot_be_used(file, tmp_path):

@@ -19,6 +19,9 @@ from . import harness, trace, verilator
 
 __all__ = ["Design", "Run", "preferred", "run"]
 
+#: Files on the way to a simulator, which take a hundred times its room.
+_BETWEEN = (".a", ".gch", ".o")
+
 
 @dataclass(frozen=True)
 class Design:
@@ -161,6 +164,9 @@ def _build(simulation, built, sources, build_args):
                          build_args=build_args, timescale=("1ns", "1ps"), log_file=log, always=True)
     except (RuntimeError, SystemExit, OSError) as error:
         raise SpikeloomError(f"The simulator could not be built ({error}); see {log}") from None
+    for each in built.iterdir():
+        if each.suffix in _BETWEEN:
+            each.unlink()
     (built / "complete").touch()
 
 

@@ -20,7 +20,7 @@ from .errors import SpikeloomError
 
 KIND = "network"
 #: Of the files we write, and those that we read.
-VERSION, VERSIONS = 2, (1, 2)
+VERSION, VERSIONS = 3, (1, 2, 3)
 
 #: Sums and states must stay below this for float32 arithmetic to be exact.
 EXACT_IN_FLOAT32 = 2**24
@@ -85,10 +85,76 @@ class ShiftLeak:
 
 @dataclass(frozen=True)
 class TableLeak:
-    """Any function of the stored state: ``table[v - v_min]``, one entry for each of 2^v_width states."""
+    """Any function of the stored state: an entry for each, from the lowest: 2^v_width of them, or a grid's levels."""
 
     table: tuple[int, ...]
     kind = "table"
+
+
+# Stored states ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Membrane potentials stored as one of few levels, ``low`` to ``high`` times a step, the nearest; halves go down.
+
+    Without leak and with a step of 1 that is a saturating potential; with levels -1, 0, 1 of the threshold the ternary
+    membrane of SpQuant-SNN.
+
+    Parameters
+    ----------
+    low, high : int
+        -32768 <= low <= 0 <= high <= 32767, at least three levels
+    step : int, optional
+        in state units, 1 to 32767; by default that of each channel is its threshold / 2^shift, and the level k stands
+        for floor(k * threshold / 2^shift)
+    shift : int
+        0 to 7, of a step that is the threshold's
+    bounds : tuple of int, optional
+        for a ``step``: where another level than the nearest is to be stored. With n of these increasing numbers at or
+        below the potential, that is the level low + n.
+    """
+
+    low: int
+    high: int
+    step: int | None = None
+    shift: int = 0
+    bounds: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if not (_is_integer(self.low) and _is_integer(self.high) and -(2**15) <= self.low <= 0 <= self.high < 2**15
+                and self.high - self.low >= 2):
+            raise SpikeloomError("A membrane grid's levels must hold 0, be three or more, and lie within -32768 to "
+                                 f"32767, not {self.low} to {self.high}")
+        if self.step is None:
+            _between("A membrane grid's shift", self.shift, 0, 7)
+            if self.bounds is not None:
+                raise SpikeloomError("A membrane grid with bounds needs a step")
+            return
+        _between("A membrane grid's step", self.step, 1, 2**15 - 1)
+        if self.shift != 0:
+            raise SpikeloomError(f"A membrane grid with a step has no shift, which here is {self.shift}")
+        if self.bounds is not None and not (
+                len(self.bounds) == self.high - self.low and all(map(_is_integer, self.bounds))
+                and all(below < above for below, above in zip(self.bounds, self.bounds[1:], strict=False))):
+            raise SpikeloomError(f"A membrane grid of {self.high - self.low + 1} levels needs {self.high - self.low} "
+                                 "increasing integers for bounds")
+
+    @property
+    def width(self):
+        """Bits of a stored level."""
+        return (self.high - self.low).bit_length()
+
+    def value(self, level, threshold):
+        """The potential that a ``level`` stands for, of neurons with this ``threshold``: integers, or int arrays."""
+        return level * threshold >> self.shift if self.step is None else level * self.step
+
+    def level(self, u, threshold):
+        """The level that potentials ``u`` (int array) are stored as."""
+        if self.bounds is not None:
+            return self.low + np.searchsorted(self.bounds, u, side="right")
+        step = threshold if self.step is None else self.step
+        return np.clip(((u << (self.shift + 1)) + step - 1) // (2 * step), self.low, self.high)
 
 
 # Firing -----------------------------------------------------------------------------------------
@@ -417,7 +483,8 @@ class _Neurons:
     threshold, bias : int array (channels,)
         of a dense layer every neuron is a channel
     v_width : int
-        bits of the stored membrane potential (2 to 16), two's complement, saturating
+        bits of the stored membrane potential (2 to 16): two's complement, saturating, or a level of the ``grid``
+    grid : Grid, optional
     leak : NoLeak, ShiftLeak or TableLeak
     reset : "subtract", "zero" or "none"
     fire : Spike, GradedSpike or Silent
@@ -440,15 +507,29 @@ class _Neurons:
         _between(f"{what}: membrane width", self.v_width, 2, 16, " bits")
         if self.reset not in RESETS:
             raise SpikeloomError(f"{what}: reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
+        if self.grid:
+            self._check_grid(what, threshold)
         if isinstance(self.leak, TableLeak):
             table = np.asarray(self.leak.table)
-            if table.shape != (2**self.v_width,):
+            states = self.grid.high - self.grid.low + 1 if self.grid else 2**self.v_width
+            if table.shape != (states,):
                 raise SpikeloomError(f"{what}: a leak table for {self.v_width}-bit membranes must have "
-                                     f"{2**self.v_width} entries, not {len(self.leak.table)}")
+                                     f"{states} entries, not {len(self.leak.table)}")
             if table.min() < self.v_min or table.max() > self.v_max:
                 raise SpikeloomError(f"{what}: leak table entries must lie within {self.v_min} to {self.v_max}")
         if isinstance(self.fire, GradedSpike) and ((threshold < 1) | (threshold & (threshold - 1))).any():
             raise SpikeloomError(f"{what}: thresholds of graded spikes must be powers of two")
+
+    def _check_grid(self, what, threshold):
+        if self.v_width != self.grid.width:
+            raise SpikeloomError(f"{what}: {self.grid.high - self.grid.low + 1} levels of a membrane are stored in "
+                                 f"{self.grid.width} bits, not {self.v_width}")
+        if self.grid.step is None:
+            if isinstance(self.leak, TableLeak):
+                raise SpikeloomError(f"{what}: a leak table needs levels that are the same for all channels: a grid "
+                                     "with a step")
+            if (threshold < 1).any():
+                raise SpikeloomError(f"{what}: levels in units of the threshold need thresholds of 1 or more")
 
     @property
     def branches(self):
@@ -461,10 +542,15 @@ class _Neurons:
 
     @property
     def v_min(self):
+        """The lowest membrane potential that can be stored, of all channels."""
+        if self.grid:
+            return int(np.min(self.grid.value(self.grid.low, self.threshold)))
         return -(2 ** (self.v_width - 1))
 
     @property
     def v_max(self):
+        if self.grid:
+            return int(np.max(self.grid.value(self.grid.high, self.threshold)))
         return 2 ** (self.v_width - 1) - 1
 
     def potential_bounds(self, low, high):
@@ -498,6 +584,7 @@ class Dense(_Neurons, _Synapses):
     input_shape: tuple[int, int, int] | None = None
     pool: Pool | None = None
     attention: Attention | None = None
+    grid: Grid | None = None
 
     kind = "dense"
     dimensions = 2
@@ -547,6 +634,7 @@ class Conv2d(_Neurons, _Convolution):
     pool: Pool | None = None
     shortcut: Shortcut | None = None
     attention: Attention | None = None
+    grid: Grid | None = None
 
     kind = "conv2d"
     of_each = "channel"
@@ -669,6 +757,8 @@ class Network:
                 self._check_attention(layer, *bounds)
             low, high = layer.potential_bounds(*self.current_bounds(layer))
             reach = max(-low, high) + int(np.abs(layer.threshold).max())
+            if layer.grid:  # whose steps are counted in doubled potentials
+                reach = (reach << (layer.grid.shift + 1)) + (layer.grid.step or 0)
             if reach >= EXACT_IN_FLOAT32:
                 raise SpikeloomError(f"Layer {layer.name}: potentials reach ±{reach}, beyond the 2^24 that "
                                      "float32 holds exactly; use smaller weights or inputs")
@@ -758,11 +848,14 @@ class Network:
                 leak["shift"] = layer.leak.shift
             if isinstance(layer.leak, TableLeak):
                 arrays[f"{number}.leak_table"] = np.array(layer.leak.table, np.int32)
+            if layer.grid and layer.grid.bounds is not None:
+                arrays[f"{number}.grid_bounds"] = np.array(layer.grid.bounds, np.int32)
             header["layers"].append({
                 "name": layer.name,
                 "kind": layer.kind,
                 **_synapses_content(layer),
                 "v_width": layer.v_width,
+                **({"grid": _grid_content(layer.grid)} if layer.grid else {}),
                 "leak": leak,
                 "reset": layer.reset,
                 "fire": {"kind": layer.fire.kind, **dataclasses.asdict(layer.fire)},
@@ -799,6 +892,9 @@ class Network:
                     "fire": _from_fields(FIRES, entry["fire"]),
                 }
                 kind = LAYERS[entry["kind"]]
+                if entry.get("grid") is not None:
+                    bounds = arrays.get(f"{number}.grid_bounds")
+                    fields["grid"] = Grid(**entry["grid"], bounds=None if bounds is None else tuple(bounds.tolist()))
                 if entry.get("shortcut") is not None:
                     fields["shortcut"] = Shortcut(**_synapses_fields(Shortcut, entry["shortcut"]),
                                                   weights=arrays[f"{number}.shortcut_weights"])
@@ -851,6 +947,11 @@ _SYNAPSES = {"source": None, "pool": None, "stride": 1, "padding": 0, "groups": 
 
 #: Of an attention, with the types that a file has them in.
 _ATTENTION_ARRAYS = {"time_weights": np.int16, "channel_weights": np.int16, "table": np.int32}
+
+
+def _grid_content(grid):
+    step = {"shift": grid.shift} if grid.step is None else {"step": grid.step}
+    return {"low": grid.low, "high": grid.high, **step}
 
 
 def _synapses_content(synapses):

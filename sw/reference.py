@@ -30,14 +30,16 @@ pool
 shortcut
     a second convolution, from another source, whose sum is added to I_j.
 leak
-    ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: table[V − v_min].
+    ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: an entry for each stored state, the first for the lowest.
 fire
     ``spike``: 1 where U ≥ θ (inclusive), else 0.  ``graded``: clip(⌊U/θ⌋, low, high), θ a power of two.
     ``silent``: 0.
 reset
     ``subtract``: U − θ·z.  ``zero``: 0 where z ≠ 0, else U.  ``none``: U.
 store
-    clip to [−2^(v_width−1), 2^(v_width−1) − 1].
+    clip to [−2^(v_width−1), 2^(v_width−1) − 1]. With a ``grid`` of levels low to high, the potential ⌊k·θ / 2^shift⌋ of
+    the nearest level, k = clip(⌊(2^(shift+1)·V + θ − 1) / 2θ⌋, low, high); or k·step, k being nearest likewise, or low
+    and as many more as there are ``bounds`` at or below V.
 
 Each neuron of the last layer has a score: its spikes summed over a sample's time steps (read-out ``count``) or its
 stored membrane potential after the last time step (``membrane``). The sample's scores are the sums over ``votes``
@@ -75,7 +77,7 @@ def leak(layer, v):
     if isinstance(layer.leak, ShiftLeak):
         return v - (v >> layer.leak.shift)
     if isinstance(layer.leak, TableLeak):
-        return np.asarray(layer.leak.table)[v - layer.v_min]
+        return np.asarray(layer.leak.table)[(v - layer.v_min) // (layer.grid.step if layer.grid else 1)]
     return v
 
 
@@ -98,7 +100,9 @@ def reset(layer, u, z):
 
 
 def store(layer, u):
-    """``u`` saturated to the width of the membrane memory."""
+    """What the membrane memory keeps of ``u`` (..., channels)."""
+    if layer.grid:
+        return layer.grid.value(layer.grid.level(u, layer.threshold), layer.threshold)
     return np.clip(u, layer.v_min, layer.v_max)
 
 

@@ -142,6 +142,9 @@ class Core:
                                  "gateware, so a sparse layer cannot be in a reloadable program")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
+        if self.layer.grid:
+            raise SpikeloomError(f"Layer {self.layer.name}: membranes on a grid run in the reference, not yet in "
+                                 "gateware")
         if self.layer.attention:
             raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
         if self.pooling:

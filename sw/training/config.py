@@ -34,6 +34,7 @@ from spikeloom.network import (
 )
 
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
+from .membranes import Levels, Shared, Tanh
 from .model import (
     BatchNorm,
     JointAttention,
@@ -64,6 +65,9 @@ SCHEDULES = ("cosine", "constant")
 
 #: Of neurons without batch norm, at the start.
 THRESHOLD = 8.0
+
+#: Of membrane potentials, in bits, unless said otherwise.
+V_WIDTH = 6
 
 #: Kinds of weights: those without a step, those with one for all, and any.
 Plain = Binary | Ternary | Integer | PowerOfTwo
@@ -144,7 +148,7 @@ class _Layer:
     ``name``: by default "hidden_1", "hidden_2" … "output".
     """
 
-    v_width: int = 6
+    v_width: int = V_WIDTH
     threshold: float | None = None
     weights: Weights = field(default_factory=Ternary)
     leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
@@ -152,6 +156,7 @@ class _Layer:
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
     detach_reset: bool = False
+    membrane: Levels | Shared | Tanh | None = None
     norm: NoNorm | BatchNorm = field(default_factory=NoNorm)
     name: str | None = None
     source: str | None = None
@@ -165,11 +170,14 @@ class _Layer:
                                      f"but is {self.threshold}")
             if not 1 <= self.threshold < 2**15:
                 raise SpikeloomError(f"threshold must be at least 1 and below 32768, not {self.threshold}")
+        if self.membrane and self.v_width != V_WIDTH:
+            raise SpikeloomError(f"v_width cannot be set beside a membrane of kind {self.membrane.kind}, which has a "
+                                 "width of its own")
         _ = self.neuron  # checks the rest
 
     @property
     def neuron(self):
-        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset)
+        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset, self.membrane)
 
     @property
     def start(self):
@@ -373,8 +381,11 @@ class Config:
     def digest(self):
         """SHA-256 (hexadecimal) of everything above."""
         content = describe(self)
-        if self.pruning is None:  # files from before there was pruning name the same digest
+        if self.pruning is None:  # files from before there was this, or what is below, name the same digest
             del content["pruning"]
+        for layer in content["layers"]:
+            if layer["membrane"] is None:
+                del layer["membrane"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import quantizers, ranks
+from .membranes import Exact
 from .neuron import Neuron, parts, scan, workspace
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
@@ -590,8 +591,9 @@ class _Neurons:
         return dataclasses.replace(layer, attention=self.attention.to_attention()) if self.attention else layer
 
     def _integer_neurons(self, threshold, bias):
-        return {"name": self.name, "threshold": threshold, "bias": bias, "v_width": self.neuron.v_width,
-                "leak": self.neuron.leak, "reset": self.neuron.reset, "fire": self.neuron.fire}
+        neuron = self.neuron
+        return {"name": self.name, "threshold": threshold, "bias": bias, "v_width": neuron.v_width,
+                "grid": neuron.grid, "leak": neuron.leak, "reset": neuron.reset, "fire": neuron.fire}
 
 
 class SpikingDense(_Neurons, _Synapses):
@@ -764,7 +766,8 @@ def _from_layer(layer):
     options = {"name": layer.name, "source": layer.source, "attention": attention, "pool": layer.pool,
                "weights": quantizers.Exact(layer.weight_format), "threshold_quantizer": quantizers.Exact(),
                "bias_quantizer": quantizers.Exact()}
-    neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire)
+    neuron = Neuron(layer.v_width, layer.leak, layer.reset, layer.fire,
+                    membrane=Exact(layer.grid) if layer.grid else None)
     if isinstance(layer, Dense):
         module = SpikingDense(layer.input_shape, layer.n_out, neuron, **options)
     else:

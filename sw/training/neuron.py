@@ -15,6 +15,7 @@ import torch
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import RESETS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 
+from .membranes import Exact, Levels, Shared, Tanh, stored
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 #: Of a tensor over time steps that neurons are run on at once: with the other tensors they need, a processor's cache.
@@ -28,7 +29,7 @@ class Neuron:
     Parameters
     ----------
     v_width : int
-        bits of the stored membrane potential (2 to 16)
+        bits of the stored membrane potential (2 to 16), where it saturates
     leak : NoLeak, ShiftLeak or TableLeak
     reset : "subtract", "zero" or "none"
     fire : Spike, GradedSpike or Silent
@@ -36,6 +37,8 @@ class Neuron:
         derivative of a spike (a graded spike's is that of a clipped line)
     detach_reset : bool
         whether the backward pass takes the spike inside the reset for a constant
+    membrane : Levels, Shared, Tanh, or Exact
+        what a potential is rounded to when it is stored, in place of saturation
     """
 
     v_width: int
@@ -44,23 +47,45 @@ class Neuron:
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
     detach_reset: bool = False
+    membrane: Levels | Shared | Tanh | Exact | None = None
 
     def __post_init__(self):
+        if self.grid:
+            object.__setattr__(self, "v_width", self.grid.width)
         if not 2 <= self.v_width <= 16:
             raise SpikeloomError(f"Membrane width must be between 2 and 16 bits, not {self.v_width}")
         if self.reset not in RESETS:
             raise SpikeloomError(f"Reset must be one of {', '.join(RESETS)}, not {self.reset!r}")
-        if isinstance(self.leak, TableLeak) and len(self.leak.table) != 2**self.v_width:
-            raise SpikeloomError(f"A leak table for {self.v_width}-bit membranes must have {2**self.v_width} "
-                                 f"entries, not {len(self.leak.table)}")
+        states = self.grid.high - self.grid.low + 1 if self.grid else 2**self.v_width
+        if isinstance(self.leak, TableLeak) and len(self.leak.table) != states:
+            raise SpikeloomError(f"A leak table for {self.v_width}-bit membranes must have {states} entries, not "
+                                 f"{len(self.leak.table)}")
+
+    @property
+    def grid(self):
+        """The `Grid` of stored potentials, or None."""
+        return self.membrane and self.membrane.grid
 
     @property
     def v_min(self):
-        return -(2 ** (self.v_width - 1))
+        """The lowest potential that saturation leaves, or that a table of leaks knows."""
+        return self.grid.low * self.grid.step if self.grid else -(2 ** (self.v_width - 1))
 
     @property
     def v_max(self):
         return 2 ** (self.v_width - 1) - 1
+
+    @property
+    def pitch(self):
+        """How far apart the potentials are that a table of leaks knows."""
+        return self.grid.step if self.grid else 1
+
+    def stored(self, v, threshold, out=None):
+        """What potentials ``v`` are stored as, by neurons with this ``threshold``."""
+        if not self.grid:
+            return torch.clamp(v, self.v_min, self.v_max, out=out)
+        found = stored(self.grid, v, threshold)
+        return found if out is None else out.copy_(found)
 
 
 def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=True):
@@ -160,7 +185,7 @@ def _run(current, threshold, neuron, quantized, leak, spikes, membranes, potenti
         else:
             v.copy_(u)
         if quantized:
-            v.clamp_(neuron.v_min, neuron.v_max)
+            neuron.stored(v, threshold, out=v)
 
 
 def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g, threshold_grad, work):
@@ -180,10 +205,16 @@ def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g
         v = torch.mul(u, direct, out=work[1]) if zero else u
     inside, stored = None, v
     if quantized:
-        stored = torch.clamp(v, neuron.v_min, neuron.v_max, out=work[2])
+        stored = neuron.stored(v, threshold, out=work[2])
     leak = _leak_slope(neuron, stored)
-    if quantized:
+    moved = None  # how far the stored potential, in thresholds, goes along with the threshold, where levels do
+    if quantized and not neuron.grid:
         inside = torch.eq(v, stored, out=work[1])
+    elif quantized:
+        inside = neuron.membrane.slope(v, threshold)
+        if neuron.grid.step is None and threshold_grad is not None:
+            moved = (stored - v * inside) / threshold
+        inside = work[1].copy_(inside)
     number = isinstance(leak, float)
 
     slope = _firing_slope(neuron, u, threshold, work[2])
@@ -222,6 +253,10 @@ def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g
 
     if threshold_grad is None:
         return
+    if moved is not None:
+        arriving = torch.zeros_like(moved) if membranes_grad is None else membranes_grad.clone()
+        arriving[:-1] += g[1:] * (leak if number else leak[:-1])
+        threshold_grad.add_((arriving * moved).sum((0, 1)))
     # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
     went = torch.mul(h, direct, out=work[3]) if zero else h
     fired = torch.sub(g, went, out=work[3])
@@ -264,10 +299,11 @@ def _leak(leak, neuron, quantized, like):
         slope = torch.diff(table)
 
         def look_up(v, i, out):
+            place = (v - neuron.v_min) / neuron.pitch
             if quantized:
-                return torch.add(table[(v - neuron.v_min).long()], i, out=out)
-            index = (v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()  # linear between entries
-            return torch.add(table[index] + slope[index] * (v - neuron.v_min - index), i, out=out)
+                return torch.add(table[place.long()], i, out=out)
+            index = place.floor().clamp_(0, len(slope) - 1).long()  # linear between entries
+            return torch.add(table[index] + slope[index] * (place - index), i, out=out)
 
         return look_up
     return lambda v, i, out: torch.add(v, i, out=out)
@@ -278,8 +314,8 @@ def _leak_slope(neuron, v):
     if isinstance(neuron.leak, ShiftLeak):
         return 1 - 2.0**-neuron.leak.shift
     if isinstance(neuron.leak, TableLeak):
-        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=v.dtype, device=v.device))
-        return slope[(v.floor() - neuron.v_min).clamp_(0, len(slope) - 1).long()]
+        slope = torch.diff(torch.tensor(neuron.leak.table, dtype=v.dtype, device=v.device)) / neuron.pitch
+        return slope[((v - neuron.v_min) / neuron.pitch).floor_().clamp_(0, len(slope) - 1).long()]
     return 1.0
 
 

@@ -11,20 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import inputs, networks
+from networks import in_gateware, inputs, networks
 from spikeloom import reference
 from spikeloom.compiler import compile, cost
 from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     Conv2d,
     Dense,
-    GradedSpike,
     InputFormat,
     Network,
     Pool,
     ShiftLeak,
     Silent,
-    Spike,
     TableLeak,
     WeightFormat,
 )
@@ -46,8 +44,7 @@ def thinned(layer, lanes, share, seed=0):
 def programs(draw):
     """A small network with any placement."""
     network = draw(networks())
-    layers = [dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
-              for layer in network.layers]
+    layers = [in_gateware(layer) for layer in network.layers]
     placements = []
     for number, layer in enumerate(layers):
         units = 1 if layer is layers[-1] else draw(st.sampled_from([1, 2, 4, 8]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import inputs, networks
+from networks import in_gateware, inputs, networks
 from spikeloom import reference
 from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
@@ -15,12 +15,10 @@ from spikeloom.hw.array import Array
 from spikeloom.hw.load import READ_CYCLES
 from spikeloom.network import (
     Dense,
-    GradedSpike,
     InputFormat,
     Network,
     ShiftLeak,
     Silent,
-    Spike,
     TableLeak,
     WeightFormat,
 )
@@ -28,9 +26,8 @@ from spikeloom.sim import backend, pysim, stream, trace
 
 
 def simpler(layer):
-    """``layer`` without graded spikes, which have no gateware, and without tables that take long to write."""
-    if isinstance(layer.fire, GradedSpike):
-        layer = dataclasses.replace(layer, fire=Spike())
+    """``layer`` as gateware can have it, and without tables that take long to write."""
+    layer = in_gateware(layer)
     if isinstance(layer.leak, TableLeak) and layer.v_width > 8:
         layer = dataclasses.replace(layer, leak=ShiftLeak(3))
     return layer

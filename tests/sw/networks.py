@@ -16,6 +16,7 @@ from spikeloom.network import (
     Conv2d,
     Dense,
     GradedSpike,
+    Grid,
     InputFormat,
     Network,
     NoLeak,
@@ -46,11 +47,42 @@ def neurons(draw, channels):
         low, high = draw(st.sampled_from([-3, 1])), draw(st.sampled_from([2, 8, 2**v_width]))
         threshold = rng.integers(low, high, channels)
     reach = draw(st.sampled_from([0, 3, 100]))
-    table = rng.integers(-(2 ** (v_width - 1)), 2 ** (v_width - 1), 2**v_width)
-    leak = draw(st.sampled_from([NoLeak(), ShiftLeak(1), ShiftLeak(3), ShiftLeak(15),
-                                 TableLeak(tuple(table.tolist()))]))
-    return {"threshold": threshold, "bias": rng.integers(-reach, reach + 1, channels), "v_width": v_width, "leak": leak,
-            "reset": draw(st.sampled_from(RESETS)), "fire": fire}
+    grid, v_min, v_max = None, -(2 ** (v_width - 1)), 2 ** (v_width - 1) - 1
+    if draw(st.integers(0, 3)) == 0:
+        grid = draw(grids())
+        v_width = grid.width
+        if grid.step is None:
+            threshold = np.maximum(threshold, 1)
+        else:
+            v_min, v_max = grid.low * grid.step, grid.high * grid.step
+    table = rng.integers(v_min, v_max + 1, grid.high - grid.low + 1 if grid else 2**v_width)
+    leaks = [NoLeak(), ShiftLeak(1), ShiftLeak(3), ShiftLeak(15)]
+    if not grid or grid.step:
+        leaks.append(TableLeak(tuple(table.tolist())))
+    return {"threshold": threshold, "bias": rng.integers(-reach, reach + 1, channels), "v_width": v_width,
+            "grid": grid, "leak": draw(st.sampled_from(leaks)), "reset": draw(st.sampled_from(RESETS)), "fire": fire}
+
+
+def in_gateware(layer):
+    """``layer`` without what has no gateware: graded spikes, and membranes on a grid."""
+    if layer.grid:
+        leak = NoLeak() if isinstance(layer.leak, TableLeak) else layer.leak
+        layer = dataclasses.replace(layer, grid=None, leak=leak)
+    return dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
+
+
+@st.composite
+def grids(draw):
+    """A `Grid` of few levels: of the threshold, of a step, or with bounds."""
+    low, high = draw(st.sampled_from([(-1, 1), (-1, 1), (-3, 1), (0, 3), (-2, 0), (-16, 7), (-8, 8)]))
+    step = draw(st.sampled_from([None, None, 1, 4, 7]))
+    if step is None:
+        return Grid(low, high, shift=draw(st.sampled_from([0, 0, 1, 3])))
+    if draw(st.booleans()):
+        return Grid(low, high, step)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    bounds = np.sort(rng.choice(np.arange(-60, 60), high - low, replace=False))
+    return Grid(low, high, step, bounds=tuple(bounds.tolist()))
 
 
 @st.composite

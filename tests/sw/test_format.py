@@ -22,6 +22,7 @@ from spikeloom.network import (
     Conv2d,
     Dense,
     GradedSpike,
+    Grid,
     InputFormat,
     Network,
     NoLeak,
@@ -47,7 +48,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == {"network": 2, "program": 3, "simulation": 1}[kind]
+    assert header["kind"] == kind and header["version"] == {"network": 3, "program": 3, "simulation": 1}[kind]
     return header, arrays
 
 
@@ -131,10 +132,24 @@ def plain_currents(layer, z, shape, z_shortcut, shape_shortcut):
     return sums, made
 
 
+def plain_store(layer, v, threshold):
+    """What a layer with a grid keeps of a potential."""
+    grid = layer["grid"]
+    if "shift" in grid:
+        level = (2 ** (grid["shift"] + 1) * v + threshold - 1) // (2 * threshold)
+    elif "grid_bounds" in layer:
+        level = grid["low"] + sum(bound <= v for bound in layer["grid_bounds"])
+    else:
+        level = (2 * v + grid["step"] - 1) // (2 * grid["step"])
+    level = min(max(level, grid["low"]), grid["high"])
+    return level * threshold // 2 ** grid["shift"] if "shift" in grid else level * grid["step"]
+
+
 def plain_step(layer, sums, v):
     """One time step of a layer: what it fires for ``sums``, while ``v``, its membrane potentials, are updated in
     place."""
     v_min, v_max = -(2 ** (layer["v_width"] - 1)), 2 ** (layer["v_width"] - 1) - 1
+    grid = layer.get("grid")
     fired = []
     for j, total in enumerate(sums):
         channel = j % len(layer["threshold"])
@@ -145,7 +160,7 @@ def plain_step(layer, sums, v):
         elif layer["leak"]["kind"] == "shift":
             leaked = v[j] - v[j] // 2 ** layer["leak"]["shift"]
         elif layer["leak"]["kind"] == "table":
-            leaked = layer["leak_table"][v[j] - v_min]
+            leaked = layer["leak_table"][v[j] // grid["step"] - grid["low"] if grid else v[j] - v_min]
         u = leaked + i
 
         threshold = layer["threshold"][channel]
@@ -162,7 +177,7 @@ def plain_step(layer, sums, v):
             left = 0 if spike != 0 else u
         elif layer["reset"] == "none":
             left = u
-        v[j] = min(max(left, v_min), v_max)
+        v[j] = plain_store(layer, left, threshold) if grid else min(max(left, v_min), v_max)
         fired.append(spike)
     return fired
 
@@ -242,27 +257,37 @@ FORMATS = [WeightFormat("binary", 1), WeightFormat("ternary", 2),
 RULES = list(itertools.product(("none", "shift", "table"), RESETS, ("spike", "graded", "silent")))
 
 
-def random_layer(rng, name, n_in, rule, weight_format):
+def random_layer(rng, name, n_in, rule, weight_format, grids):
     leak, reset, fire = rule
-    n_out, v_width = int(rng.integers(2, 6)), int(rng.integers(2, 11))
-    leak = {"none": NoLeak(), "shift": ShiftLeak(int(rng.integers(1, 5))), "table": TableLeak(tuple(
-        rng.integers(-(2 ** (v_width - 1)), 2 ** (v_width - 1), 2**v_width).tolist()))}[leak]
-    threshold = rng.integers(-2, 20, n_out) if fire != "graded" else 2 ** rng.integers(0, 5, n_out)
+    n_out, v_width, grid = int(rng.integers(2, 6)), int(rng.integers(2, 11)), None
+    v_min, v_max, states = -(2 ** (v_width - 1)), 2 ** (v_width - 1) - 1, 2**v_width
+    if grids and rng.random() < 0.4:
+        low, high = -int(rng.integers(0, 9)), int(rng.integers(8, 16))
+        step = None if leak != "table" and rng.random() < 0.5 else int(rng.integers(1, 4))
+        bounds = np.sort(rng.choice(np.arange(-20, 20), high - low, replace=False)).tolist()
+        grid = Grid(low, high, shift=int(rng.integers(2, 5))) if step is None else Grid(
+            low, high, step, bounds=tuple(bounds) if rng.random() < 0.5 else None)
+        v_width, states = grid.width, high - low + 1
+        v_min, v_max = low * (step or 0), high * (step or 0)
+    leak = {"none": NoLeak(), "shift": ShiftLeak(int(rng.integers(1, 5))),
+            "table": TableLeak(tuple(rng.integers(v_min, v_max + 1, states).tolist()))}[leak]
+    threshold = rng.integers(1 if grid else -2, 20, n_out) if fire != "graded" else 2 ** rng.integers(0, 5, n_out)
     graded = GradedSpike(int(rng.integers(-128, 1)), int(rng.integers(1, 128)))
     fire = {"spike": Spike(), "silent": Silent(), "graded": graded}[fire]
     return Dense(name, rng.choice(weight_format.values, (n_out, n_in)), weight_format, threshold,
-                 rng.integers(-6, 7, n_out), v_width, leak, reset, fire)
+                 rng.integers(-6, 7, n_out), v_width, leak, reset, fire, grid=grid)
 
 
-def random_network(number, *, fires=("spike", "graded", "silent")):
+def random_network(number, *, fires=("spike", "graded", "silent"), grids=True):
     """Three layers, the first and last under one of the `RULES`, the one in the middle under another."""
-    rng = np.random.default_rng(number)
+    rng = np.random.default_rng(500 + number)  # with which all that can fire does
     rules = [rule for rule in RULES if rule[2] in fires]
     entry, layers = InputFormat(int(rng.integers(1, 12)), int(rng.integers(1, 9))), []
     size = entry.size
     for place, rule in enumerate((rules[number % len(rules)], rules[(7 * number + 3) % len(rules)],
                                   rules[number % len(rules)])):
-        layers.append(random_layer(rng, f"layer_{place}", size, rule, FORMATS[(number + 5 * place) % len(FORMATS)]))
+        layers.append(random_layer(rng, f"layer_{place}", size, rule, FORMATS[(number + 5 * place) % len(FORMATS)],
+                                   grids))
         size = layers[-1].n_out
     return Network(entry, tuple(layers), 6, ("count", "membrane")[number % 2], {"why": number})
 
@@ -342,7 +367,7 @@ def test_the_networks_above_hold_every_kind_and_do_something():
 
 @pytest.mark.parametrize("number", range(12))
 def test_memories_from_the_page_are_those_of_a_program(number, tmp_path):
-    network = random_network(number, fires=("spike", "silent"))
+    network = random_network(number, fires=("spike", "silent"), grids=False)
     units = [1 << number % 3, 2, 1]
     program = Program(network, "hx8k", [Placement(units[n] * (1 + (number + n) % 3), units[n]) for n in range(3)])
     program.save(tmp_path / "program.npz")
@@ -404,7 +429,7 @@ def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
         written.append(read(tmp_path / f"{number}.npz", "network"))
         random_map_network(number).save(tmp_path / "maps.npz")
         written.append(read(tmp_path / "maps.npz", "network"))
-    network = random_network(0, fires=("spike",))
+    network = random_network(0, fires=("spike",), grids=False)
     program = Program(network, "hx8k", [Placement(1, 1)] * 3)
     program.save(tmp_path / "program.npz")
     written.append(read(tmp_path / "program.npz", "program"))

@@ -16,6 +16,7 @@ from spikeloom.network import (
     Conv2d,
     Dense,
     GradedSpike,
+    Grid,
     InputFormat,
     Network,
     Pool,
@@ -91,6 +92,22 @@ def small():
     (lambda: dense(leak=TableLeak((0,) * 8)),
      "Layer a: a leak table for 4-bit membranes must have 16 entries, not 8"),
     (lambda: dense(leak=TableLeak((8,) * 16)), "Layer a: leak table entries must lie within -8 to 7"),
+    (lambda: Grid(0, 1),
+     "A membrane grid's levels must hold 0, be three or more, and lie within -32768 to 32767, not 0 to 1"),
+    (lambda: Grid(1, 4),
+     "A membrane grid's levels must hold 0, be three or more, and lie within -32768 to 32767, not 1 to 4"),
+    (lambda: Grid(-1, 1, shift=8), "A membrane grid's shift must be between 0 and 7, not 8"),
+    (lambda: Grid(-1, 1, 0), "A membrane grid's step must be between 1 and 32767, not 0"),
+    (lambda: Grid(-1, 1, 2, 1), "A membrane grid with a step has no shift, which here is 1"),
+    (lambda: Grid(-1, 1, bounds=(-1, 1)), "A membrane grid with bounds needs a step"),
+    (lambda: Grid(-1, 1, 2, bounds=(1, 1)), "A membrane grid of 3 levels needs 2 increasing integers for bounds"),
+    (lambda: dense(grid=Grid(-1, 1)), "Layer a: 3 levels of a membrane are stored in 2 bits, not 4"),
+    (lambda: dense(grid=Grid(-1, 1), v_width=2, threshold=np.array([0, 3])),
+     "Layer a: levels in units of the threshold need thresholds of 1 or more"),
+    (lambda: dense(grid=Grid(-1, 1), v_width=2, leak=TableLeak((0, 0, 0))),
+     "Layer a: a leak table needs levels that are the same for all channels: a grid with a step"),
+    (lambda: dense(grid=Grid(-1, 1, 2), v_width=2, leak=TableLeak((0, 0, 0, 0))),
+     "Layer a: a leak table for 2-bit membranes must have 3 entries, not 4"),
     (lambda: dense(fire=GradedSpike(0, 3), threshold=np.array([2, 3])),
      "Layer a: thresholds of graded spikes must be powers of two"),
     (lambda: dense(name="input"), "Layer name must not be 'input', which is where a network's input comes from"),
@@ -337,10 +354,11 @@ def test_another_kind_or_version_is_told(tmp_path):
     header, arrays = small().content()
     files.save(path, "program", 1, header, arrays)
     assert refusal(path).endswith("holds a 'program', where a 'network' is needed")
-    files.save(path, "network", 3, header, arrays)
-    assert refusal(path).endswith("format version 3, where this Spikeloom reads versions 1 and 2")
-    files.save(path, "network", 1, header, arrays)
-    assert Network.load(path).digest == small().digest
+    files.save(path, "network", 4, header, arrays)
+    assert refusal(path).endswith("format version 4, where this Spikeloom reads versions 1, 2 and 3")
+    for version in (1, 2, 3):
+        files.save(path, "network", version, header, arrays)
+        assert Network.load(path).digest == small().digest
 
 
 def change_header(change):

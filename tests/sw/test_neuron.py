@@ -7,10 +7,14 @@ import torch
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 from spikeloom.training import neuron as neurons
+from spikeloom.training.membranes import Levels, Shared, Tanh, stored
 from spikeloom.training.neuron import Neuron, scan
 from spikeloom.training.surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 TABLE = TableLeak(tuple(v - v // 3 if v > 0 else v // 2 for v in range(-8, 8)))
+
+
+MEMBRANES = (Levels(), Levels(-3, 1, shift=1), Levels(-1, 2, step=4, temperature=3.0), Shared(3), Tanh(3, 4))
 
 
 class _Step(torch.autograd.Function):
@@ -38,9 +42,10 @@ def by_autograd(current, threshold, neuron, time_steps, quantized):
                 leaked = _Step.apply(leaked, v.detach() - down, ones)
         elif isinstance(neuron.leak, TableLeak):
             table = torch.tensor(neuron.leak.table, dtype=v.dtype)
-            index = (v.detach().floor() - neuron.v_min).clamp(0, len(table) - 2).long()
+            place = (v.detach() - neuron.v_min) / neuron.pitch
+            index = place.floor().clamp(0, len(table) - 2).long()
             slope = table[index + 1] - table[index]
-            leaked = _Step.apply(v, table[index] + slope * (v.detach() - neuron.v_min - index), slope)
+            leaked = _Step.apply(v, table[index] + slope * (place - index), slope / neuron.pitch)
         else:
             leaked = v
         u = leaked + current[t % len(current)]
@@ -64,7 +69,15 @@ def by_autograd(current, threshold, neuron, time_steps, quantized):
             v = u * (1 - fed_back)
         else:
             v = u
-        if quantized:
+        if quantized and neuron.grid:
+            slope = neuron.membrane.slope(v.detach(), threshold.detach())
+            kept = stored(neuron.grid, v.detach(), threshold.detach())
+            if neuron.grid.step is None:  # levels go with the threshold
+                along = (kept - v.detach() * slope) / threshold.detach()
+                v = _Step.apply(v, kept, slope) + _Step.apply(threshold.expand_as(v), torch.zeros_like(kept), along)
+            else:
+                v = _Step.apply(v, kept, slope)
+        elif quantized:
             v = v.clamp(neuron.v_min, neuron.v_max)
         spikes.append(z)
         membranes.append(v)
@@ -76,10 +89,12 @@ def by_autograd(current, threshold, neuron, time_steps, quantized):
 @pytest.mark.parametrize("used", ["spikes", "membranes", "both"])
 def test_gradients_equal_autograd(used, constant, quantized):
     torch.manual_seed(3)
-    kinds = itertools.product((NoLeak(), ShiftLeak(2), TABLE), ("subtract", "zero", "none"),
-                              (Spike(), GradedSpike(-2, 3), Silent()), (False, True))
-    for leak, reset, fire, detach in kinds:
-        neuron = Neuron(4, leak, reset, fire, ATan(), detach)
+    kinds = [*itertools.product((NoLeak(), ShiftLeak(2), TABLE), ("subtract", "zero", "none"),
+                                (Spike(), GradedSpike(-2, 3), Silent()), (False, True), (None,)),
+             *itertools.product((NoLeak(), ShiftLeak(1)), ("subtract", "zero"), (Spike(),), (False,), MEMBRANES),
+             (TableLeak((-4, 0, 6, 8)), "zero", Spike(), False, Levels(-1, 2, step=4))]
+    for leak, reset, fire, detach, membrane in kinds:
+        neuron = Neuron(4, leak, reset, fire, ATan(), detach, membrane)
         current = torch.randint(-6, 8, (1 if constant else 5, 3, 4)).double()
         threshold = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.double)
         if not quantized:

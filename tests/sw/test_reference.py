@@ -12,6 +12,7 @@ from spikeloom.network import (
     Conv2d,
     Dense,
     GradedSpike,
+    Grid,
     InputFormat,
     Network,
     NoLeak,
@@ -72,6 +73,21 @@ def test_it_saturates_only_when_it_stores():
     assert steps(neuron(100, weight=-1), 5, 5, 5)[1] == [-5, -8, -8]
     # U = 7 + 120 fires at 120 and only what is left, 7, is stored; a sum that had saturated could not.
     assert steps(neuron(120), 7, 120) == ([0, 1], [7, 7])
+
+
+def test_a_ternary_membrane():
+    options = {"grid": Grid(-1, 1), "v_width": 2, "leak": ShiftLeak(1), "reset": "zero"}
+    assert steps(neuron(4, **options), 2, 3, 1, 0, 4, 1) == ([0, 0, 0, 0, 1, 0], [0, 4, 4, 0, 0, 0])
+    assert steps(neuron(4, weight=-1, **options), 1, 2, 0, 3) == ([0, 0, 0, 0], [0, -4, -4, -4])
+
+
+def test_a_membrane_with_a_step_and_with_bounds():
+    assert steps(neuron(100, grid=Grid(-2, 3, 5), v_width=3), 2, 3, 4, 7)[1] == [0, 5, 10, 15]
+    assert steps(neuron(100, grid=Grid(-2, 3, 4), v_width=3), 2, 3, 2, 9)[1] == [0, 4, 4, 12]
+    assert steps(neuron(100, weight=-1, grid=Grid(-2, 3, 5), v_width=3), 7, 3, 6)[1] == [-5, -10, -10]
+    bounds = Grid(-1, 1, 5, bounds=(-6, 7))
+    assert steps(neuron(100, grid=bounds, v_width=2), 6, 7)[1] == [0, 5]
+    assert steps(neuron(100, weight=-1, grid=bounds, v_width=2), 5, 6, 7)[1] == [0, 0, -5]
 
 
 def test_graded_spikes():

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom.network import ShiftLeak, Silent, TableLeak
 
+from .levels import LevelDecoder, LevelEncoder
 from .load import CoreLoadSignature, answer, image_memory
 from .place import UpdatePlace
 from .storage import delayed, storage
@@ -28,7 +29,7 @@ class UpdateSignature(wiring.Signature):
     z : Out(units)
         their spikes
     v : Out(signed(core.layer.v_width)), one for each unit
-        their stored membrane potentials
+        their membrane potentials as stored
     first_step, last_word, final_step : Out(1)
         they belong to a sample's first time step, end a time step, belong to a sample's last time step
     place : Out(unsigned), of a convolution
@@ -108,14 +109,14 @@ class NeuronUpdate(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from ``start`` to ``update.valid``: control 1, read 2, leak and bias 1 (a table 2), then sum, compare,
-        select and saturate."""
+        """Cycles from ``start`` to ``update.valid``: control 1, read 2, leak and bias 1 (a table 2, as levels that are
+        decoded first), then sum, compare, select and saturate (or encode)."""
         return 1 + self._latency
 
     @property
     def _latency(self):
         """Cycles from reading a membrane potential to its successor."""
-        return 7 + isinstance(self.core.layer.leak, TableLeak)
+        return self.core.update_cycles - 2 + isinstance(self.core.layer.leak, TableLeak)
 
     def elaborate(self, platform):
         m = Module()
@@ -184,11 +185,11 @@ class NeuronUpdate(wiring.Component):
         minus_threshold, bias = self._parameters(m, place.parameters)
 
         # The rest: one register after each addition, compare and choice.
-        after_leak = 4 if isinstance(layer.leak, TableLeak) else 3
+        after_leak = 4 if layer.grid or isinstance(layer.leak, TableLeak) else 3
         v_next, z_next = [], []
         for unit in range(core.units):
-            v = stored.word_select(unit, layer.v_width).as_signed()
-            leaked = self._leak(m, v, unit)
+            v = stored.word_select(unit, layer.v_width)
+            leaked = self._leak(m, v, unit, minus_threshold[unit])
             current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
             m.d.sync += current.eq(delayed(m, self.sums[unit], 2) + bias[unit])
             current = delayed(m, current, after_leak - 3)
@@ -212,6 +213,12 @@ class NeuronUpdate(wiring.Component):
             else:
                 m.d.sync += kept.eq(potential)
 
+            if layer.grid:
+                m.submodules[f"encoder_{unit}"] = encoder = LevelEncoder(core, len(kept))
+                m.d.comb += [encoder.potential.eq(kept), encoder.minus_threshold.eq(delayed(m, minus_theta))]
+                v_next.append(encoder.level)
+                z_next.append(delayed(m, fires, 1 + core.encoding_cycles))
+                continue
             saturated = Signal(signed(layer.v_width), name=f"v_{unit}", reset_less=True)
             inside = kept[layer.v_width - 1:] == kept[-1].replicate(len(kept) - layer.v_width + 1)
             limit = Cat((~kept[-1]).replicate(layer.v_width - 1), kept[-1])
@@ -279,12 +286,19 @@ class NeuronUpdate(wiring.Component):
         """The `MemoryLoadSignature` of a memory, or None."""
         return getattr(self.load, name) if name in self.loaded else None
 
-    def _leak(self, m, v, unit):
-        """The register that holds the leaked potential, a cycle after ``v`` (two for a table)."""
-        leak, shape = self.core.layer.leak, signed(self.core.layer.v_width)
-        leaked = Signal(shape, name=f"leaked_{unit}", reset_less=True)
+    def _leak(self, m, v, unit, minus_threshold):
+        """The register that holds the leaked potential, a cycle after what is stored, ``v`` (two for a table or a
+        grid)."""
+        leak, grid = self.core.layer.leak, self.core.layer.grid
+        leaked = Signal(signed(self.core.stored_width), name=f"leaked_{unit}", reset_less=True)
+        if grid and not isinstance(leak, TableLeak):
+            m.submodules[f"decoder_{unit}"] = decoder = LevelDecoder(self.core)
+            m.d.comb += [decoder.level.eq(v), decoder.minus_threshold.eq(minus_threshold)]
+            v = decoder.potential
+        else:
+            v = v.as_signed()
         if isinstance(leak, TableLeak):
-            level = Cat(v[:-1], ~v[-1])  # v - v_min
+            level = v if grid else Cat(v[:-1], ~v[-1])  # v - v_min
             load = self._load("leak")
             m.d.sync += leaked.eq(image_memory(m, f"leak_{unit}", self.core.images["leak"], level, load))
             if load is not None and unit == 0:

@@ -78,9 +78,19 @@ def from_updates(program, samples, time_steps, updates, scores, winners):
         z, v = _with_skipped(core, time_steps, np.asarray(z), np.asarray(v))
         z = core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape))
         spikes.append(restored(z, placement.order))
-        membranes.append(restored(core.arrange(v.reshape(shape)), placement.order))
+        membranes.append(restored(_potentials(core, core.arrange(v.reshape(shape))), placement.order))
     n_out = program.network.n_out
     return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
+
+
+def _potentials(core, v):
+    """Potentials (..., n_out) that gateware stores as ``v``."""
+    grid = core.layer.grid
+    if not grid:
+        return v
+    level = v & ((1 << grid.width) - 1)
+    level = np.where(level <= grid.high, level, level - (1 << grid.width))
+    return grid.value(level, np.tile(core.layer.threshold, core.layer.n_out // len(core.layer.threshold)))
 
 
 def _with_skipped(core, time_steps, z, v):

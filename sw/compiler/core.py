@@ -117,8 +117,7 @@ class Core:
     reloadable: bool = False
     sparse: bool = False
 
-    #: Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
-    #: neuron must keep apart.
+    #: Clock cycles from reading a membrane potential that saturates to having written it back.
     UPDATE_CYCLES = 9
 
     def __post_init__(self):
@@ -142,9 +141,6 @@ class Core:
                                  "gateware, so a sparse layer cannot be in a reloadable program")
         if isinstance(self.layer.fire, GradedSpike):
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
-        if self.layer.grid:
-            raise SpikeloomError(f"Layer {self.layer.name}: membranes on a grid run in the reference, not yet in "
-                                 "gateware")
         if self.layer.attention:
             raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
         if self.pooling:
@@ -199,9 +195,39 @@ class Core:
         return self.group // self.units
 
     @property
+    def update_cycles(self):
+        """Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
+        neuron must keep apart."""
+        grid = self.layer.grid
+        if not grid:
+            return self.UPDATE_CYCLES
+        decoding = not isinstance(self.layer.leak, TableLeak)  # whose entries are potentials
+        return self.UPDATE_CYCLES + decoding + self.encoding_cycles - 1
+
+    @property
+    def longer_updates(self):
+        """Cycles by which updates take longer than those of a potential that saturates."""
+        return self.update_cycles - self.UPDATE_CYCLES
+
+    @property
+    def encoding_cycles(self):
+        """From a potential to the level of a grid that it is stored as: a step that is a power of two takes an
+        addition; any other is divided by, and bounds are searched, a bit of the level after the other."""
+        grid = self.layer.grid
+        if grid.bounds is not None:
+            return 2 * grid.width + 1
+        return 2 if self.rounds else grid.width + 2
+
+    @property
+    def rounds(self):
+        """Whether levels are of a step that is a power of two, and nearest."""
+        grid = self.layer.grid
+        return grid.bounds is None and grid.step is not None and grid.step & (grid.step - 1) == 0
+
+    @property
     def pace(self):
         """The fewest cycles between the ends of two groups."""
-        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.positions)))
+        return max(self.updates, -(-self.update_cycles // (self.groups * self.positions)))
 
     @property
     def o_words(self):
@@ -271,13 +297,26 @@ class Core:
     def _potential_bounds(self):
         # A leak never leaves the stored range, and a table that could is refused.
         low, high = self._current_bounds
-        bias = self.bias.bounds
-        return self.layer.v_min + low + bias[0], self.layer.v_max + high + bias[1]
+        bias, stored = self.bias.bounds, self._stored_bounds
+        return stored[0] + low + bias[0], stored[1] + high + bias[1]
 
     @cached_property
     def current_width(self):
         """Of an accumulator: holds every sum that can end there. Sums on the way may wrap."""
         return signed_width(*self._current_bounds)
+
+    @cached_property
+    def stored_width(self):
+        """Of a membrane potential as stored, or of what a stored level stands for, after a leak too."""
+        return signed_width(*self._stored_bounds)
+
+    @property
+    def _stored_bounds(self):
+        layer, grid = self.layer, self.layer.grid
+        if not grid or grid.step is not None:
+            return layer.v_min, layer.v_max
+        highest = -self.minus_threshold.bounds[0]
+        return grid.value(grid.low, highest), grid.value(grid.high, highest)
 
     @cached_property
     def potential_width(self):
@@ -296,8 +335,20 @@ class Core:
     def minus_threshold(self):
         """The `Parameter` that is added to a potential to compare it. One that can be loaded has room for every
         threshold that makes a difference."""
-        return self._parameter(-self.in_words(self.layer.threshold), unused=isinstance(self.layer.fire, Silent),
-                               room=lambda: self.potential_width + 1)
+        return self._parameter(-self.in_words(self.layer.threshold), room=self._threshold_room, unused=isinstance(
+            self.layer.fire, Silent) and not self.levels_of_threshold)
+
+    @property
+    def levels_of_threshold(self):
+        """Whether stored levels are in units of the threshold."""
+        return bool(self.layer.grid) and self.layer.grid.step is None
+
+    def _threshold_room(self):
+        if not self.levels_of_threshold:
+            return self.potential_width + 1
+        # Where half a step is more than any sum, nothing is ever stored.
+        sums = (low + high for low, high in zip(self._current_bounds, self.bias.bounds, strict=True))
+        return signed_width(*sums) + self.layer.grid.shift + 2
 
     @cached_property
     def bias(self):
@@ -351,7 +402,7 @@ class Core:
             **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
-            "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
+            "leak": [(self.leaks[:, None], self.stored_width)],
         }
 
     @cached_property
@@ -366,8 +417,19 @@ class Core:
         if self._stored("shared"):
             shapes["shared"] = (1, sum(parameter.width for parameter in self._stored("shared")))
         if isinstance(layer.leak, TableLeak):
-            shapes["leak"] = (2**layer.v_width, layer.v_width)
+            shapes["leak"] = (2**layer.v_width, self.stored_width)
         return shapes
+
+    @property
+    def leaks(self):
+        """What each state leaks to: entry V − v_min; with a grid, that of a level modulo 2^v_width. Empty where the
+        leak is no table."""
+        grid, table = self.layer.grid, np.array(getattr(self.layer.leak, "table", ()), np.int64)
+        if not grid or not len(table):
+            return table
+        leaks = np.zeros(2**grid.width, np.int64)
+        leaks[np.arange(grid.low, grid.high + 1) % len(leaks)] = table
+        return leaks
 
     @property
     def image_names(self):

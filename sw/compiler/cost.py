@@ -523,7 +523,7 @@ class _ListStage(_Stage):
         ahead = READ_AHEAD * (seen + 1) / entries  # visits that the entries in flight amount to
         self.read = max(max(ready + 4, self.read + 1) + core.groups * entries, self.ended - ahead)
         self.released.append(self.read)
-        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.done.append(self.ended + UPDATE_CYCLES + core.longer_updates + core.memory_registers + core.updates)
         self.left -= 1
         return True
 
@@ -550,7 +550,7 @@ class _SortStage(_ListStage):
         self.replayed.append(self.ended)
         self.read = max(max(ready + 4, self.read + 1) + entries, self.sorted - READ_AHEAD * sorting / entries)
         self.released.append(self.read)
-        self.done.append(self.ended + UPDATE_CYCLES + core.memory_registers + core.updates)
+        self.done.append(self.ended + UPDATE_CYCLES + core.longer_updates + core.memory_registers + core.updates)
         self.left -= 1
         return True
 
@@ -605,7 +605,8 @@ class _MapStage(_Stage):
     def go(self, begin):
         """Do a row."""
         step, row = divmod(len(self.done), self.per_step)
-        core, cycles, after = self.core, self.cycles[step][row], UPDATE_CYCLES + self.core.updates
+        core, cycles = self.core, self.cycles[step][row]
+        after = UPDATE_CYCLES + core.longer_updates + core.updates
         if not cycles:
             cycles, _, after = SKIP_CYCLES
         self.ended = begin + cycles + (core.tail if self.turns else 0)

@@ -73,7 +73,7 @@ class MapCore(Window, Core):
         if not self.skips:
             return super().pace
         # The rows between two time steps of a neuron may take no time.
-        return max(self.updates, -(-self.UPDATE_CYCLES // (self.groups * self.layer.shape[1])))
+        return max(self.updates, -(-self.update_cycles // (self.groups * self.layer.shape[1])))
 
     @property
     def row_updates(self):
@@ -126,5 +126,8 @@ class MapCore(Window, Core):
 def can_rest(layer):
     """Whether neurons of a convolution that did not fire stay as they are until an event comes, as those do that a
     sample begins with: nothing leaks, nothing is added but what events bring, and no threshold is reached at rest."""
+    grid = layer.grid
+    if grid and (grid.step is None or grid.bounds is not None or layer.v_max >= layer.threshold.min()):
+        return False  # rounding could move a potential, or take it to the threshold
     return (isinstance(layer.leak, NoLeak) and not layer.bias.any() and layer.shortcut is None
             and (isinstance(layer.fire, Silent) or bool((layer.threshold > 0).all())))

@@ -74,6 +74,10 @@ class Program:
         self._check_orders()
         if not isinstance(self.reloadable, bool):
             raise SpikeloomError(f"Reloadable must be true or false, not {self.reloadable!r}")
+        last = self.network.layers[-1]
+        if last.grid and self.network.readout == "membrane":
+            raise SpikeloomError(f"Layer {last.name}: levels of a membrane cannot be read out as scores in gateware; "
+                                 "let potentials of the last layer saturate, or count its spikes")
         _ = self.engines  # checks each of them
         needed, available = sum(core.single_ports for core in self.cores), find(self.target).single_ports
         if needed > available:
@@ -173,6 +177,7 @@ class Program:
                 **_map_shape(network, core.layer),
                 **({"skips": True} if isinstance(core, MapCore) and core.skips else {}),
                 "v_width": core.layer.v_width,
+                **({"grid": dataclasses.asdict(core.layer.grid)} if core.layer.grid else {}),
                 "leak": {"kind": core.layer.leak.kind,
                          **({"shift": core.layer.leak.shift} if isinstance(core.layer.leak, ShiftLeak) else {})},
                 "reset": core.layer.reset,

@@ -14,8 +14,9 @@ from .map_core import MapCore
 __all__ = ["SharedCore", "kind"]
 
 #: Of the attributes of a `MapCore`, those that all members have in common, and those of which the largest counts.
-COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips")
-LARGEST = ("pace", "current_width", "potential_width", "above_width")
+COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips",
+          "update_cycles", "encoding_cycles", "rounds", "levels_of_threshold", "leaks")
+LARGEST = ("pace", "current_width", "stored_width", "potential_width", "above_width")
 
 
 def kind(core):
@@ -26,8 +27,8 @@ def kind(core):
     leak = layer.leak
     return {
         "sets of sums": core.sets, "channels at once": core.group, "update units": core.units, "memory": core.memory,
-        "weights": layer.weight_format, "bits of a membrane potential": layer.v_width, "reset": layer.reset,
-        "kind of spikes": layer.fire.kind,
+        "weights": layer.weight_format, "bits of a membrane potential": layer.v_width, "its levels": layer.grid,
+        "reset": layer.reset, "kind of spikes": layer.fire.kind,
         "leak": (leak.kind, leak.shift if isinstance(leak, ShiftLeak) else 0,
                  leak.table if isinstance(leak, TableLeak) else ()),
         "bits of an input": core.i_words.width if core.i_words.graded else 1, "rows at rest": core.skips,
@@ -111,7 +112,7 @@ class SharedCore:
         columns = {
             "weights": [(np.concatenate([core.weights for core in self.members]), layer.weight_format.width)],
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored],
-            "leak": [(np.array(getattr(layer.leak, "table", ()))[:, None], layer.v_width)],
+            "leak": [(self.leaks[:, None], self.stored_width)],
         }
         return {name: Image.of(name, *columns[name]) for name in self.image_names}
 

@@ -18,8 +18,10 @@ from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     Conv2d,
     Dense,
+    Grid,
     InputFormat,
     Network,
+    NoLeak,
     Pool,
     ShiftLeak,
     Silent,
@@ -43,8 +45,8 @@ def thinned(layer, lanes, share, seed=0):
 @st.composite
 def programs(draw):
     """A small network with any placement."""
-    network = draw(networks())
-    layers = [in_gateware(layer) for layer in network.layers]
+    network = in_gateware(draw(networks()))
+    layers = list(network.layers)
     placements = []
     for number, layer in enumerate(layers):
         units = 1 if layer is layers[-1] else draw(st.sampled_from([1, 2, 4, 8]))
@@ -95,6 +97,14 @@ def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", rea
     return Network(InputFormat(sizes[0], width), tuple(layers), 5, readout)
 
 
+def on_grids(net, *grids, leak):
+    """A network whose layers store their potentials as levels."""
+    return dataclasses.replace(net, layers=tuple(
+        dataclasses.replace(layer, grid=grid, v_width=grid.width, leak=leak, reset="zero",
+                            threshold=4 * layer.threshold)
+        for layer, grid in zip(net.layers, grids, strict=True)))
+
+
 def thin(net, lanes, share):
     """A network of thinned layers."""
     return dataclasses.replace(net, layers=tuple(
@@ -112,6 +122,9 @@ EXAMPLES = {
     "sparse, graded input": (
         thin(network((9, 16, 6), WeightFormat("int", 3), width=3, seed=3), (4, 2), 0.5),
         [(4, 2, "block", None, True), (2, 1, "block", None, True)]),
+    "ternary membranes, levels with bounds": (
+        on_grids(network((20, 12, 5), WeightFormat("int", 4), seed=4), Grid(-1, 1),
+                 Grid(-3, 3, 4, bounds=(-20, -9, -2, 3, 9, 20)), leak=ShiftLeak(1)), [(4, 2), (5, 1)]),
 }
 
 
@@ -120,6 +133,22 @@ def frames(net, samples=6, seed=0):
     x = rng.integers(0, 2**net.input.width, (samples, net.time_steps, net.input.size))
     x[0], x[1] = 0, net.input.bounds[1]
     return x
+
+
+@pytest.mark.parametrize("grid", [
+    Grid(-1, 1), Grid(-3, 1), Grid(-16, 7, shift=3), Grid(-8, 8, 1), Grid(-3, 4, 4), Grid(-3, 4, 5), Grid(0, 3, 3),
+    Grid(-2, 0, 7), Grid(-7, 7, 3, bounds=(-39, -33, -20, -12, -9, -5, -1, 2, 3, 8, 14, 20, 26, 31))], ids=str)
+def test_levels_of_membranes(grid):
+    """One group of one update, whose neurons come back as soon as they can; and several."""
+    rng = np.random.default_rng(5)
+    levels = rng.integers(grid.low, grid.high + 1, grid.high - grid.low + 1) * (grid.step or 1)
+    for leak in (NoLeak(), ShiftLeak(1), *([TableLeak(tuple(levels.tolist()))] if grid.step else [])):
+        net = on_grids(network((10, 12, 2), WeightFormat("int", 4), seed=6), grid, grid, leak=leak)
+        x = frames(net, 4)
+        expected = reference.run(net, x)
+        assert len(np.unique(expected.membranes[0])) > 2
+        seen, _ = pysim.run(Program(net, "hx8k", [Placement(4, 2), Placement(1, 1)]), x)
+        assert trace.first_difference(net, expected, seen) is None
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -25,12 +25,12 @@ from spikeloom.network import (
 from spikeloom.sim import backend, pysim, stream, trace
 
 
-def simpler(layer):
-    """``layer`` as gateware can have it, and without tables that take long to write."""
-    layer = in_gateware(layer)
-    if isinstance(layer.leak, TableLeak) and layer.v_width > 8:
-        layer = dataclasses.replace(layer, leak=ShiftLeak(3))
-    return layer
+def simpler(network):
+    """``network`` as gateware can have it, and without tables that take long to write."""
+    network = in_gateware(network)
+    return dataclasses.replace(network, layers=tuple(
+        dataclasses.replace(layer, leak=ShiftLeak(3)) if isinstance(layer.leak, TableLeak) and layer.v_width > 8
+        else layer for layer in network.layers))
 
 
 def same_shape(program, rng):
@@ -52,9 +52,12 @@ def same_shape(program, rng):
         weights = rng.choice(values if rng.random() < 0.5 else [values.min(), values.max()], layer.weights.shape)
         leak = layer.leak
         if isinstance(leak, TableLeak):
-            leak = TableLeak(tuple(rng.integers(layer.v_min, layer.v_max + 1, 2**layer.v_width).tolist()))
+            leak = TableLeak(tuple(rng.integers(layer.v_min, layer.v_max + 1, len(leak.table)).tolist()))
+        threshold = -drawn(core.minus_threshold, -layer.threshold)
+        if core.levels_of_threshold:
+            threshold = np.maximum(threshold, 1)
         layers.append(dataclasses.replace(layer, weights=weights, leak=leak, bias=drawn(core.bias, layer.bias),
-                                          threshold=-drawn(core.minus_threshold, -layer.threshold)))
+                                          threshold=threshold))
     made = dataclasses.replace(program, network=dataclasses.replace(program.network, layers=tuple(layers)))
     if made.build_digest == program.build_digest:
         return made
@@ -67,8 +70,7 @@ def same_shape(program, rng):
 @st.composite
 def programs(draw):
     """A small reloadable program, its weights in either kind of memory."""
-    network = draw(networks(max_layers=2))
-    network = dataclasses.replace(network, layers=tuple(map(simpler, network.layers)))
+    network = simpler(draw(networks(max_layers=2)))
     placements = []
     for layer in network.layers:
         units = 1 if layer is network.layers[-1] else draw(st.sampled_from([1, 2, 4]))

@@ -77,8 +77,8 @@ def calm(layer):
 def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
     """A small network of maps with any placement; where it can be loaded no other, channels are in any order, and half
     of them are sparse."""
-    network, sparse = draw(map_networks(max_layers)), not reloadable and draw(st.booleans())
-    layers = [change(simpler(layer)) for layer in network.layers]
+    network, sparse = simpler(draw(map_networks(max_layers))), not reloadable and draw(st.booleans())
+    layers = [change(layer) for layer in network.layers]
     if sparse:
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         layers = [thinned(layer, rng) for layer in layers]

@@ -63,12 +63,12 @@ def neurons(draw, channels):
             "grid": grid, "leak": draw(st.sampled_from(leaks)), "reset": draw(st.sampled_from(RESETS)), "fire": fire}
 
 
-def in_gateware(layer):
-    """``layer`` without what has no gateware: graded spikes, and membranes on a grid."""
-    if layer.grid:
-        leak = NoLeak() if isinstance(layer.leak, TableLeak) else layer.leak
-        layer = dataclasses.replace(layer, grid=None, leak=leak)
-    return dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
+def in_gateware(network):
+    """``network`` without what has no gateware: graded spikes, and levels of a membrane that are read out."""
+    layers = [dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
+              for layer in network.layers]
+    readout = "count" if layers[-1].grid else network.readout
+    return dataclasses.replace(network, layers=tuple(layers), readout=readout)
 
 
 @st.composite

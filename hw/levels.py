@@ -48,8 +48,9 @@ class LevelDecoder(wiring.Component):
 class LevelEncoder(wiring.Component):
     """The level that a potential is stored as, to be written to memory. Latency: ``core.encoding_cycles``.
 
-    A step that is a power of two takes an addition; any other, or the threshold's, is divided by in one subtraction
-    after the other, a bit of the level each; bounds are searched, a bit of the level each too.
+    A step that is a power of two takes an addition, a ternary level of any step two at a time. Any other step is
+    divided by in one subtraction after the other, a bit of the level each; bounds are searched, a bit of the level each
+    too.
 
     Parameters
     ----------
@@ -78,6 +79,9 @@ class LevelEncoder(wiring.Component):
         grid = self.grid
         if grid.bounds is not None:
             above = self._search(m)
+        elif not self.core.rounds and (grid.low, grid.high) == (-1, 1):
+            self._compare(m)
+            return m
         elif self.core.rounds:
             nearest = (self.potential * 2 + (grid.step - 1)) >> grid.step.bit_length()
             rounded = Signal(nearest.shape(), reset_less=True)
@@ -89,6 +93,15 @@ class LevelEncoder(wiring.Component):
         most = grid.high - grid.low  # levels above the lowest
         m.d.sync += self.level.eq(Mux(above > most, most, above) + grid.low)
         return m
+
+    def _compare(self, m):
+        """Whether the potential is above half a step, or not above its negative."""
+        minus_step = C(-self.grid.step) if self.grid.step else delayed(m, self.minus_threshold)
+        potential = self.potential << (self.grid.shift + 1)
+        over, under = potential + minus_step, potential + ~minus_step
+        less_step, below = Signal(over.shape(), reset_less=True), Signal(reset_less=True)
+        m.d.sync += [less_step.eq(over), below.eq(under[-1])]
+        m.d.sync += self.level.eq(Mux(below, -1, ~less_step[-1] & less_step.any()))
 
     def _divide(self, m):
         """How many levels above the lowest, clipped to what ``width`` bits hold."""

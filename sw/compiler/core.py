@@ -212,11 +212,12 @@ class Core:
     @property
     def encoding_cycles(self):
         """From a potential to the level of a grid that it is stored as: a step that is a power of two takes an
-        addition; any other is divided by, and bounds are searched, a bit of the level after the other."""
+        addition, and three levels two at a time; any other step is divided by, and bounds are searched, a bit of the
+        level after the other."""
         grid = self.layer.grid
         if grid.bounds is not None:
             return 2 * grid.width + 1
-        return 2 if self.rounds else grid.width + 2
+        return 2 if self.rounds or (grid.low, grid.high) == (-1, 1) else grid.width + 2
 
     @property
     def rounds(self):

@@ -66,6 +66,9 @@ SCHEDULES = ("cosine", "constant")
 #: Of neurons without batch norm, at the start.
 THRESHOLD = 8.0
 
+#: What learns a threshold: each channel, all of a layer together, or nothing.
+THRESHOLDS = ("channel", "layer", "fixed")
+
 #: Of membrane potentials, in bits, unless said otherwise.
 V_WIDTH = 6
 
@@ -157,6 +160,8 @@ class _Layer:
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
     detach_reset: bool = False
     membrane: Levels | Shared | Tanh | None = None
+    thresholds: str = "channel"
+    threshold_gradient: str = "surrogate"
     norm: NoNorm | BatchNorm = field(default_factory=NoNorm)
     name: str | None = None
     source: str | None = None
@@ -173,11 +178,14 @@ class _Layer:
         if self.membrane and self.v_width != V_WIDTH:
             raise SpikeloomError(f"v_width cannot be set beside a membrane of kind {self.membrane.kind}, which has a "
                                  "width of its own")
+        if self.thresholds not in THRESHOLDS:
+            raise SpikeloomError(f"thresholds must be one of {', '.join(THRESHOLDS)}, not {self.thresholds!r}")
         _ = self.neuron  # checks the rest
 
     @property
     def neuron(self):
-        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset, self.membrane)
+        return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset, self.membrane,
+                      self.threshold_gradient)
 
     @property
     def start(self):
@@ -187,7 +195,7 @@ class _Layer:
     def _options(self, name, shape, time_steps):
         return {"weights": self.weights, "threshold": self.start, "name": name, "source": self.source,
                 "attention": self.attention and self.attention.build(shape, time_steps), "pool": self.pool,
-                "norm": self.norm}
+                "norm": self.norm, "thresholds": self.thresholds}
 
 
 @dataclass(frozen=True)
@@ -384,8 +392,9 @@ class Config:
         if self.pruning is None:  # files from before there was this, or what is below, name the same digest
             del content["pruning"]
         for layer in content["layers"]:
-            if layer["membrane"] is None:
-                del layer["membrane"]
+            for key, usual in (("membrane", None), ("thresholds", "channel"), ("threshold_gradient", "surrogate")):
+                if layer[key] == usual:
+                    del layer[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -441,16 +441,19 @@ class _Neurons:
     pool : `spikeloom.network.Pool`, optional
         what happens to it next
     norm : NoNorm or BatchNorm
+    thresholds : "channel", "layer" or "fixed"
+        whether each channel learns a threshold of its own, all learn one, or none is learned
     threshold_quantizer, bias_quantizer : quantizers
         by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
 
-    Members: ``threshold``, ``bias`` (parameters (channels,), in latents of the weights, or as `BatchNorm` says),
+    Members: ``threshold``, ``bias`` (parameters (channels,), in latents of the weights, or as `BatchNorm` says; one
+    threshold of shape (1,) where all learn the same),
     ``shape`` (the map of neurons), ``bias_mask`` (buffer (channels,), 0 where a neuron has no bias, or None), and with
     batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents, in latents of the weights).
     All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`.
     """
 
-    def _init_neurons(self, channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer):
+    def _init_neurons(self, channels, neuron, threshold, name, norm, thresholds, threshold_quantizer, bias_quantizer):
         self.name, self.neuron, self.norm = name, neuron, norm or NoNorm()
         if self.shortcut:
             self.shortcut.beside = (self,)  # a tuple, as it is not a part
@@ -462,7 +465,8 @@ class _Neurons:
             threshold = 1 / self.norm.alpha
             self.register_buffer("mean", torch.zeros(channels))
             self.register_buffer("deviation", torch.ones(channels))
-        self.threshold = nn.Parameter(torch.full((channels,), float(threshold)))
+        self.threshold = nn.Parameter(torch.full((1 if thresholds == "layer" else channels,), float(threshold)),
+                                      requires_grad=thresholds != "fixed")
         self.bias = nn.Parameter(torch.zeros(channels), requires_grad=self._centered)
         self.register_buffer("bias_mask", None)
         # What the network has to say of shapes it says here. Every grid has a 1.
@@ -498,7 +502,8 @@ class _Neurons:
             self.threshold.clamp_(min=LEAST_DEVIATIONS)
         else:
             step = self.step(True)
-            self.threshold_quantizer.limit(self.threshold, step)
+            alone = torch.is_tensor(step) and len(self.threshold) < step.numel()
+            self.threshold_quantizer.limit(self.threshold, step.max() if alone else step)
             self.bias_quantizer.limit(self.bias, step)
 
     @torch.no_grad()
@@ -518,7 +523,7 @@ class _Neurons:
     def used(self, quantized, mean=None, deviation=None):
         """Threshold and bias (channels,) that neurons work with, differentiable in the latents; with batch norm those
         for a mean and deviation of their currents, by default the running ones."""
-        threshold, bias = self.threshold, self.bias
+        threshold, bias = self.threshold.expand(len(self.bias)), self.bias
         if isinstance(self.norm, BatchNorm):
             if mean is None:
                 with torch.no_grad():
@@ -580,7 +585,8 @@ class _Neurons:
             self.mean.copy_(other.mean * kept * ratio)
             self.deviation.copy_(other.deviation * ratio)
             ratio = 1.0
-        self.threshold.copy_(other.threshold * ratio)
+        threshold = other.threshold * ratio
+        self.threshold.copy_(threshold.mean() if len(self.threshold) < len(threshold) else threshold)
         self.bias.copy_(other.bias * kept * ratio)
 
     def to_layer(self):
@@ -611,11 +617,12 @@ class SpikingDense(_Neurons, _Synapses):
     shortcut = None
 
     def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None,
-                 attention=None, pool=None, norm=None, threshold_quantizer=None, bias_quantizer=None):
+                 attention=None, pool=None, norm=None, thresholds="channel",
+                 threshold_quantizer=None, bias_quantizer=None):
         input_shape = n_in if isinstance(n_in, tuple | list) else (1, 1, int(n_in))
         weight_shape = n_out, max(1, math.prod(pool.shape(input_shape) if pool else input_shape))
         super().__init__(input_shape, weight_shape, weights, source, pool, attention)
-        self._init_neurons(n_out, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
+        self._init_neurons(n_out, neuron, threshold, name, norm, thresholds, threshold_quantizer, bias_quantizer)
 
     def currents(self, z, quantized, bias=None):
         """Sums (time steps, batch, n_out) for inputs (time steps, batch, n_in), all in one matrix product."""
@@ -649,11 +656,11 @@ class SpikingConv2d(_Neurons, _Convolution):
 
     def __init__(self, input_shape, channels, neuron, *, kernel=3, stride=1, padding=None, groups=1, weights=None,
                  threshold=8.0, name="conv", source=None, attention=None, pool=None, shortcut=None, norm=None,
-                 threshold_quantizer=None, bias_quantizer=None):
+                 thresholds="channel", threshold_quantizer=None, bias_quantizer=None):
         padding = kernel // 2 if padding is None else padding
         super().__init__(input_shape, channels, kernel, stride, padding, groups, weights, source, pool, attention)
         self.shortcut = shortcut
-        self._init_neurons(channels, neuron, threshold, name, norm, threshold_quantizer, bias_quantizer)
+        self._init_neurons(channels, neuron, threshold, name, norm, thresholds, threshold_quantizer, bias_quantizer)
 
     def _integer(self, weights, threshold, bias):
         shortcut = self.shortcut and self.shortcut._integer(weights(self.shortcut))

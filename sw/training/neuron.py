@@ -22,6 +22,10 @@ from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 PART_VALUES = 2**19
 
 
+#: Ways of `Neuron` to teach thresholds.
+THRESHOLD_GRADIENTS = ("surrogate", "fired")
+
+
 @dataclass(frozen=True)
 class Neuron:
     """How the neurons of a layer behave; the first four as in `spikeloom.network.Dense`.
@@ -39,6 +43,9 @@ class Neuron:
         whether the backward pass takes the spike inside the reset for a constant
     membrane : Levels, Shared, Tanh, or Exact
         what a potential is rounded to when it is stored, in place of saturation
+    threshold_gradient : str
+        how thresholds learn: "surrogate", by the derivative of firing wherever neurons are; or "fired", by that of the
+        spikes alone, times σ of their normalised distance from the threshold (LT-SNN: Hasssan, Meng, Seo, IJCNN 2024)
     """
 
     v_width: int
@@ -48,8 +55,12 @@ class Neuron:
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
     detach_reset: bool = False
     membrane: Levels | Shared | Tanh | Exact | None = None
+    threshold_gradient: str = "surrogate"
 
     def __post_init__(self):
+        if self.threshold_gradient not in THRESHOLD_GRADIENTS:
+            raise SpikeloomError(f"threshold_gradient must be one of {', '.join(THRESHOLD_GRADIENTS)}, not "
+                                 f"{self.threshold_gradient!r}")
         if self.grid:
             object.__setattr__(self, "v_width", self.grid.width)
         if not 2 <= self.v_width <= 16:
@@ -260,6 +271,8 @@ def _run_back(threshold, neuron, quantized, u, z, spikes_grad, membranes_grad, g
     # g − h·d went through firing, where θ counts against U; h·z reaches the θ that was subtracted.
     went = torch.mul(h, direct, out=work[3]) if zero else h
     fired = torch.sub(g, went, out=work[3])
+    if neuron.threshold_gradient == "fired" and spiking:
+        fired.mul_(z * torch.sigmoid((u - threshold) / threshold.abs().clamp(min=1)))
     if isinstance(neuron.fire, GradedSpike):
         fired.mul_(u / threshold)  # z ~ U/θ, so ∂z/∂θ = −(U/θ)·∂z/∂U
     if subtract:

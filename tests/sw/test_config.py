@@ -10,6 +10,7 @@ from spikeloom.data.augment import Augment
 from spikeloom.data.encode import Direct
 from spikeloom.errors import SpikeloomError
 from spikeloom.training import config, losses, quantizers
+from spikeloom.training.membranes import Levels, Shared, Tanh
 from spikeloom.training.model import BatchNorm, sigmoid_table
 
 PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
@@ -262,6 +263,32 @@ def test_a_description_is_json_and_reads_back(name):
     assert again.digest == loaded.digest
 
 
+@pytest.mark.parametrize(("table", "membrane"), [
+    ('kind = "levels"', Levels()),
+    ('kind = "levels", low = -16, high = 7, shift = 3, temperature = 4', Levels(-16, 7, shift=3, temperature=4.0)),
+    ('kind = "levels", step = 4', Levels(step=4)), ('kind = "shared", width = 3', Shared(3)),
+    ('kind = "tanh", width = 4, unit = 9', Tanh(4, 9))])
+def test_membranes_and_ways_to_learn_thresholds(tmp_path, table, membrane):
+    text = GOOD.replace("v_width = 4", 'thresholds = "layer"\nthreshold_gradient = "fired"\n'
+                        f"membrane = {{ {table} }}")
+    loaded = read(tmp_path, text)
+    layer = loaded.layers[0]
+    assert (layer.membrane, layer.thresholds, layer.threshold_gradient) == (membrane, "layer", "fired")
+    built = loaded.build().layers[0]
+    assert built.neuron.grid == membrane.grid and built.neuron.v_width == membrane.grid.width
+    assert built.threshold.shape == (1,) and built.neuron.threshold_gradient == "fired"
+    digests = {read(tmp_path, text.replace(old, new)).digest for old, new in (
+        ("", ""), ('"layer"', '"fixed"'), ('"fired"', '"surrogate"'), (f"membrane = {{ {table} }}", ""))}
+    assert len(digests) == 4
+    assert config.from_description(json.loads(json.dumps(config.describe(loaded))), "there").digest == loaded.digest
+
+
+def test_digests_of_before_are_kept():
+    """Runs are known by them."""
+    assert config.load("digits").digest.startswith("2635313a8ab2c069")
+    assert config.load("fashion_mnist_cnn").digest.startswith("7db45f31f96f79e6")
+
+
 def test_the_digest_sees_every_change(tmp_path):
     first = read(tmp_path, GOOD)
     for old, new in (("seed = 7", "seed = 8"), ("shift = 2", "shift = 3"), ("0.1", "0.2")):
@@ -287,6 +314,13 @@ def test_the_digest_sees_every_change(tmp_path):
     ("size = 12", "", "layers[0].size is missing"),
     ("size = 12", "size = 0", "layers[0]: size must be between 1 and 65536 neurons, not 0"),
     ("size = 10", "size = 11", "size of the last layer must be 10, the classes of digits, not 11"),
+    ("v_width = 4", 'v_width = 4\nmembrane = { kind = "levels" }',
+     "layers[0]: v_width cannot be set beside a membrane of kind levels, which has a width of its own"),
+    ("v_width = 4", 'membrane = { kind = "steps" }',
+     "layers[0].membrane must have a kind, one of levels, shared, tanh, not 'steps'"),
+    ("v_width = 4", 'thresholds = "all"', "layers[0]: thresholds must be one of channel, layer, fixed, not 'all'"),
+    ("v_width = 4", 'threshold_gradient = "all"',
+     "layers[0]: threshold_gradient must be one of surrogate, fired, not 'all'"),
     ("v_width = 4", "v_width = 17", "layers[0]: Membrane width must be between 2 and 16 bits, not 17"),
     ("v_width = 4", 'v_width = "4"', "layers[0].v_width must be an integer, not '4'"),
     ("threshold = 3", "threshold = 0.5",

@@ -329,6 +329,36 @@ def test_fine_integers_do_what_floats_do(weights, norm):
     assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("norm", [model.NoNorm(), model.BatchNorm(alpha=0.5)])
+def test_a_threshold_for_the_whole_layer(norm):
+    torch.manual_seed(0)
+    x = torch.randint(0, 2, (8, 5, 20))
+    layers = {kind: model.SpikingDense(20, 6, Neuron(10), norm=norm, threshold=3.0, thresholds=kind)
+              for kind in ("channel", "layer", "fixed")}
+    grads = {}
+    for kind, layer in layers.items():
+        layer.take(layers["channel"])
+        net = model.SpikingNetwork(InputFormat(20), [layer], 5)
+        net(x, quantized=False)[0][0].square().sum().backward()
+        grads[kind] = layer.threshold.grad
+    assert grads["layer"].shape == (1,) and grads["channel"].shape == (6,) and grads["fixed"] is None
+    torch.testing.assert_close(grads["layer"], grads["channel"].sum().view(1))
+    with torch.no_grad():
+        layers["layer"].threshold.fill_(7.0)
+        layers["channel"].threshold.copy_(torch.arange(6.0))
+    layers["fixed"].take(layers["layer"])
+    assert layers["fixed"].threshold.tolist() == [7.0] * 6
+    made = layers["layer"].to_layer()
+    if isinstance(norm, model.NoNorm):
+        assert made.threshold.tolist() == [7] * 6
+    else:
+        assert made.threshold.tolist() == (7 * layers["layer"].deviation).round().int().tolist()
+    layers["layer"].take(layers["channel"])
+    assert layers["layer"].threshold.item() == 2.5
+    binary = model.SpikingDense(20, 6, Neuron(10), weights=quantizers.NormalizedBinary(), thresholds="layer")
+    binary.limit()
+
+
 def test_thresholds_and_biases_are_counted_in_steps():
     layer = model.SpikingDense(3, 2, Neuron(8), weights=quantizers.LearnedRange(3), threshold=2.0)
     quantizer = layer.weight_quantizer

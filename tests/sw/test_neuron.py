@@ -196,3 +196,20 @@ def test_a_neuron_that_never_spiked_still_learns():
     assert spikes.sum() == 0
     assert (current.grad > 0).all()
     assert threshold.grad < 0
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_threshold_that_learns_from_spikes_alone(reset):
+    """-Σ over spikes of g·tri(x)·σ(x), x the distance in thresholds; what a reset subtracts reaches it as before."""
+    torch.manual_seed(6)
+    theta, u = torch.tensor([4.0, 2.0]).double(), torch.randint(-3, 9, (1, 50, 2)).double()
+    value = torch.randn(2, 1, 50, 2, dtype=torch.double)
+    neuron = Neuron(8, reset=reset, surrogate=Triangle(), detach_reset=True, threshold_gradient="fired")
+    threshold = theta.clone().requires_grad_()
+    spikes, membranes = scan(u, threshold, neuron)
+    found, = torch.autograd.grad((spikes * value[0] + membranes * value[1]).sum(), threshold)
+    x = u / theta - 1
+    gradient = value[0] * (1 - x.abs()).clamp(min=0) / theta * torch.sigmoid(x) * (u >= theta)
+    if reset == "subtract":
+        gradient += value[1] * (u >= theta)
+    torch.testing.assert_close(found, -gradient.sum((0, 1)))

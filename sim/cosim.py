@@ -131,7 +131,7 @@ def run(program, inputs, *, load=None, design=None, simulator="verilator", detai
             _simulate(simulation, built, where, progress, [
                 f"+stall={round(100 * stall)}", f"+stall_seed={seed}", f"+samples={samples}",
                 f"+patience={trace.patience(program, steps)}", *(["+detail"] if detail else [])])
-            return _read(program, where, samples, steps, detail)
+            return _read(program, where, samples, steps, detail, load)
 
 
 class _environment:
@@ -222,7 +222,7 @@ def _write_images(path, images):
     words.astype(f">u{harness.WORD_BYTES}").tofile(path)
 
 
-def _read(program, where, samples, steps, detail):
+def _read(program, where, samples, steps, detail, load):
     def numbers(name):
         return np.fromstring((where / name).read_text(), dtype=np.int64, sep=" ")
 
@@ -235,7 +235,7 @@ def _read(program, where, samples, steps, detail):
         for number, core in enumerate(program.cores):
             rows = numbers(f"layer_{number}.txt").reshape(-1, core.units + 1)
             updates.append((rows[:, 0], rows[:, 1:]))
-        seen = trace.from_updates(program, samples, steps, updates, scores, last[:, 1])
+        seen = trace.from_updates(program, samples, steps, updates, scores, last[:, 1], [load] * samples)
         counts = [spikes.sum(axis=2) for spikes in seen.spikes]
     else:
         seen = None

@@ -84,7 +84,8 @@ def run_in_turn(program, turns, *, stall=0.0, seed=0):
         simulation.add_process(watch(number))
     simulation.run()
     seen = trace.from_updates(program, sum(samples), steps, [
-        (np.array(z, np.int64), np.array(v, np.int64)) for z, v in updates], scores, winners)
+        (np.array(z, np.int64), np.array(v, np.int64)) for z, v in updates], scores, winners,
+        [load for (load, _), count in zip(turns, samples, strict=True) for _ in range(count)])
     ends = np.cumsum(samples)[:-1]
     each = [Trace(*parts) for parts in zip(
         zip(*(np.split(z, ends) for z in seen.spikes), strict=True),

@@ -63,7 +63,7 @@ def first_difference(network, expected, seen):
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def from_updates(program, samples, time_steps, updates, scores, winners):
+def from_updates(program, samples, time_steps, updates, scores, winners, loads=()):
     """A `Trace` from the neuron updates of every layer.
 
     Parameters
@@ -71,26 +71,30 @@ def from_updates(program, samples, time_steps, updates, scores, winners):
     updates : for each layer, int arrays ``z`` (updates seen,) and ``v`` (updates seen, units)
         spikes as the bits of a word, and membrane potentials; -1 in place of spikes stands for a row of a map that was
         skipped, whose neurons keep their potentials, or have none yet in a sample's first time step
+    loads : sequence of Program or None, optional
+        for each sample, what was loaded in place of ``program``
     """
     spikes, membranes = [], []
-    for core, placement, (z, v) in zip(program.cores, program.placements, updates, strict=True):
+    for number, (core, placement, (z, v)) in enumerate(zip(program.cores, program.placements, updates, strict=True)):
+        layers = [(load or program).cores[number].layer for load in loads or [None] * samples]
         shape = (samples, time_steps, core.update_count, core.units)
         z, v = _with_skipped(core, time_steps, np.asarray(z), np.asarray(v))
         z = core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape))
         spikes.append(restored(z, placement.order))
-        membranes.append(restored(_potentials(core, core.arrange(v.reshape(shape))), placement.order))
+        membranes.append(restored(_potentials(layers, core.arrange(v.reshape(shape))), placement.order))
     n_out = program.network.n_out
     return Trace(spikes, membranes, np.asarray(scores).reshape(samples, n_out), np.asarray(winners))
 
 
-def _potentials(core, v):
-    """Potentials (..., n_out) that gateware stores as ``v``."""
-    grid = core.layer.grid
+def _potentials(layers, v):
+    """Potentials (samples, time steps, n_out) that gateware stores as ``v``, of a layer as each sample meets it."""
+    grid = layers[0].grid if layers else None
     if not grid:
         return v
     level = v & ((1 << grid.width) - 1)
     level = np.where(level <= grid.high, level, level - (1 << grid.width))
-    return grid.value(level, np.tile(core.layer.threshold, core.layer.n_out // len(core.layer.threshold)))
+    threshold = np.array([np.tile(layer.threshold, layer.n_out // len(layer.threshold)) for layer in layers])
+    return grid.value(level, threshold[:, None])
 
 
 def _with_skipped(core, time_steps, z, v):

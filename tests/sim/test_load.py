@@ -15,6 +15,7 @@ from spikeloom.hw.array import Array
 from spikeloom.hw.load import READ_CYCLES
 from spikeloom.network import (
     Dense,
+    Grid,
     InputFormat,
     Network,
     ShiftLeak,
@@ -196,6 +197,19 @@ def test_verilator_loads_too(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     counted = backend.verify(program, x, "verilator", load=other, folder=tmp_path).cycles
     assert abs(counted - backend.verify(program, x, "amaranth", load=other).cycles) <= 4  # loading is not counted
+
+
+def test_levels_are_those_of_the_threshold_that_was_loaded():
+    def made(thresholds):
+        layer = Dense("one", np.array([[1], [-1]]), WeightFormat("binary", 1), np.array(thresholds), np.zeros(2, int),
+                      2, grid=Grid(-1, 1))
+        return Program(Network(InputFormat(1, 2), (layer,), 3), "icebreaker", [Placement(2, 1)], reloadable=True)
+
+    program, other = made([8, 9]), made([3, 2])
+    x = np.array([[[2], [0], [3]], [[1], [2], [1]]])
+    seen, _ = pysim.run_in_turn(program, [(other, x), (program, x)])
+    for each, trace_of_it in zip((other, program), seen, strict=True):
+        assert trace.first_difference(each.network, reference.run(each.network, x), trace_of_it) is None
 
 
 def test_only_the_same_shape_can_be_loaded():

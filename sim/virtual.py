@@ -147,7 +147,7 @@ def _build(sources, options, folder, progress):
     """The compiled simulator of ``sources`` (file name to text)."""
     tool = verilator.find()
     texts = {**sources, MAIN.name: MAIN.read_text()}
-    digest = hashlib.sha256("\0".join([*texts, *texts.values(), str(tool), *options]).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join([*texts, *texts.values(), str(tool), *options, *_MAKE]).encode()).hexdigest()
     built = folder / f"board-{digest[:16]}"
     if not (built / "board").exists():
         if progress:

@@ -79,7 +79,9 @@ def study(path, out, *, storage=None, data_dir=None, device=None, progress=True,
             try:
                 found.optimize(objective, n_trials=1)
             except BaseException:  # an interrupt, or what is no result: whoever comes next tries it again
-                RETRY(found, found.trials[taken[-1]])
+                broken = [number for number in taken[-1:] if found.trials[number].state == TrialState.FAIL]
+                for number in broken:  # none where the storage failed between two trials
+                    RETRY(found, found.trials[number])
                 raise
         rows = results.rows(found, definition)
     results.write(rows, definition, out)

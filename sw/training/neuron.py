@@ -21,7 +21,6 @@ from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 #: Of a tensor over time steps that neurons are run on at once: with the other tensors they need, a processor's cache.
 PART_VALUES = 2**19
 
-
 #: Ways of `Neuron` to teach thresholds.
 THRESHOLD_GRADIENTS = ("surrogate", "fired")
 

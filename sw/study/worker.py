@@ -70,6 +70,8 @@ def study(path, out, *, storage=None, data_dir=None, device=None, progress=True,
         taken = []
 
         def objective(number):
+            # Optuna's thread may not have come to it yet, and a trial without a sign of life is never put back.
+            number.storage.record_heartbeat(number._trial_id)
             taken.append(number.number)
             if definition.sampler == "grid" and not number.user_attrs.get("planned"):
                 raise optuna.TrialPruned  # another worker was quicker to take the last one

@@ -152,7 +152,7 @@ class Definition:
     @property
     def fields(self):
         """All that makes it what it is, JSON-serialisable."""
-        return {**vars(self), "objectives": list(self.objectives),
+        return {**vars(self), "content": configuration.identity(self.content), "objectives": list(self.objectives),
                 "parameters": [vars(parameter) for parameter in self.parameters]}
 
     def settings(self, values):

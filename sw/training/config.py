@@ -69,6 +69,9 @@ THRESHOLD = 8.0
 #: What learns a threshold: each channel, all of a layer together, or nothing.
 THRESHOLDS = ("channel", "layer", "fixed")
 
+#: Keys of layers that earlier versions did not know, with what goes without saying.
+LATER = {"membrane": None, "thresholds": "channel", "threshold_gradient": "surrogate", "gate": None, "block_gate": None}
+
 #: Of membrane potentials, in bits, unless said otherwise.
 V_WIDTH = 6
 
@@ -388,13 +391,9 @@ class Config:
     @property
     def digest(self):
         """SHA-256 (hexadecimal) of everything above."""
-        content = describe(self)
-        if self.pruning is None:  # files from before there was this, or what is below, name the same digest
+        content = identity(describe(self))
+        if self.pruning is None:
             del content["pruning"]
-        for layer in content["layers"]:
-            for key, usual in (("membrane", None), ("thresholds", "channel"), ("threshold_gradient", "surrogate")):
-                if layer[key] == usual:
-                    del layer[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -412,6 +411,13 @@ def describe(value):
     if isinstance(value, tuple):
         return [describe(each) for each in value]
     return value
+
+
+def identity(content):
+    """The ``content`` of a described `Config` without keys of layers that there once were not, where they say what was
+    so then: files from that time name the same configuration."""
+    layers = [{key: value for key, value in layer.items() if LATER.get(key, ()) != value} for layer in content["layers"]]
+    return content | {"layers": layers}
 
 
 def from_description(content, source):

@@ -1,6 +1,8 @@
 """Studies: what a file may say, trials by one worker and by several, workers that are killed, and what comes out."""
 
 import csv
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -76,6 +78,12 @@ def test_a_grid_has_all_combinations(file):
     assert [(layer.weights.width, layer.v_width) for layer in config.layers] == [(4, 8), (4, 8)]
     assert config.training.epochs_quantized == 2 and config.training.rate == 0.02
     assert found.placing({"bits": "4", "epochs": 2}) == {"target": "hx8k"}
+
+
+def test_a_study_that_was_begun_is_known_again():
+    """What a storage compares is that of before keys of configurations were added that say nothing new."""
+    content = json.dumps(definition.load("fashion_mnist_cnn").fields, sort_keys=True)
+    assert hashlib.sha256(content.encode()).hexdigest().startswith("f930a243c10d50a5")
 
 
 def test_settings_of_the_compiler(file):

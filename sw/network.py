@@ -20,7 +20,7 @@ from .errors import SpikeloomError
 
 KIND = "network"
 #: Of the files we write, and those that we read.
-VERSION, VERSIONS = 3, (1, 2, 3)
+VERSION, VERSIONS = 4, (1, 2, 3, 4)
 
 #: Sums and states must stay below this for float32 arithmetic to be exact.
 EXACT_IN_FLOAT32 = 2**24
@@ -34,6 +34,9 @@ MOST_NEURONS, LONGEST_KERNEL, LONGEST_POOL = 2**22, 7, 255
 #: Of an attention: the largest gate, the most entries of its table, and the largest shift, which leaves of a product no
 #: more than its sign.
 LARGEST_GATE, LONGEST_TABLE, LARGEST_SHIFT = 255, 2**16, 48
+
+#: Of a channel gate: the largest entry of its table. Of a block gate: the longest side of its blocks.
+LARGEST_ENTRY, LONGEST_BLOCK = 2**15 - 1, 16
 
 
 def _is_integer(value):
@@ -348,11 +351,7 @@ class Attention:
                 raise SpikeloomError(f"{what}: {name} must have shape ({side}, {side}, 1 to {LONGEST_KERNEL}), "
                                      f"not {weights.shape}")
         _between(f"{what}: shift", self.shift, 0, LARGEST_SHIFT)
-        entries = len(self.table)
-        if not 2 <= entries <= LONGEST_TABLE or entries & (entries - 1):
-            raise SpikeloomError(f"{what}: table must have 2 to {LONGEST_TABLE} entries, a power of two, not {entries}")
-        if not all(_is_integer(gate) and 0 <= gate <= LARGEST_GATE for gate in self.table):
-            raise SpikeloomError(f"{what}: table entries must be integers from 0 to {LARGEST_GATE}")
+        _check_table(what, self.table, LARGEST_GATE)
 
     @property
     def weight_bits(self):
@@ -369,6 +368,131 @@ class Attention:
         sides = [_sum_bounds(weights, positions * z_low, positions * z_high)
                  for weights in (self.time_weights, self.channel_weights)]
         return max(max(-low, high) for low, high in sides)
+
+
+def _check_table(what, table, largest):
+    entries = len(table)
+    if not 2 <= entries <= LONGEST_TABLE or entries & (entries - 1):
+        raise SpikeloomError(f"{what}: table must have 2 to {LONGEST_TABLE} entries, a power of two, not {entries}")
+    if not all(_is_integer(entry) and 0 <= entry <= largest for entry in table):
+        raise SpikeloomError(f"{what}: table entries must be integers from 0 to {largest}")
+
+
+# Gates that leave work out ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGate:
+    """Says of each channel of a convolution, time step by time step, whether it is open. One that is closed gets no
+    current: neither sums nor bias (SpQuant-SNN: Hasssan, Meng, Anupreetham, Seo, Front. Neurosci. 18, 2024).
+
+    It looks at the map that comes in, before any pool, of values that are not negative: at the sum of each channel, or
+    of each few neighbouring ones, over all positions.
+
+    Parameters
+    ----------
+    weights : int array (channels, channels in / reduce)
+        of what the table makes of these sums
+    weight_format : WeightFormat
+    bias : int array (channels,)
+        a channel is open where the weighted sum and this are above 0
+    table : tuple of int
+        0 to 32767, for each sum over 2^shift; as many as a power of two, the last also for all beyond
+    shift : int
+        0 to 48
+    reduce : int
+        neighbouring channels whose sums are added, a divisor of the channels in
+    """
+
+    weights: np.ndarray
+    weight_format: WeightFormat
+    bias: np.ndarray
+    table: tuple[int, ...]
+    shift: int = 0
+    reduce: int = 1
+
+    def _check(self, what, layer):
+        weights, bias = _on_grid(self, what, "weights", 2), _integers(self, what, "bias", 1)
+        channels_in, channels = layer.input_shape[2], layer.shape[2]
+        if not _is_integer(self.reduce) or self.reduce < 1 or channels_in % self.reduce:
+            raise SpikeloomError(f"{what}: reduce must divide its {channels_in} channels in, not be {self.reduce}")
+        _check_shapes(what, channels, weights, (channels, channels_in // self.reduce), bias)
+        _between(f"{what}: shift", self.shift, 0, LARGEST_SHIFT)
+        _check_table(what, self.table, LARGEST_ENTRY)
+        _check_reach(what, np.abs(weights).sum(1) * max(self.table) + np.abs(bias))
+
+    @property
+    def operations(self):
+        """Multiplications of a time step."""
+        return self.weights.size
+
+
+@dataclass(frozen=True, eq=False)
+class BlockGate:
+    """Says of each block of positions and each channel of a convolution, time step by time step, whether it is open.
+    The potentials of one that is closed become 0 before they fire (the membrane-potential prior of SpQuant-SNN).
+
+    It looks at the potentials that the time step before left in the layer, at each block's sum: so what is closed needs
+    no currents.
+
+    Parameters
+    ----------
+    weights : int array (channels, channels, k, k), or (channels, 1, k, k) where each channel looks at its own alone
+        of a convolution over the map of blocks, k odd and 1 to 7, with zeros around the map
+    weight_format : WeightFormat
+    bias : int array (channels,)
+        a block is open where the weighted sum and this are 0 or more
+    rows, columns : int
+        of a block, 1 to 16; blocks lie side by side from the first row and column, the last ones may be cut off
+    """
+
+    weights: np.ndarray
+    weight_format: WeightFormat
+    bias: np.ndarray
+    rows: int = 2
+    columns: int = 2
+
+    def _check(self, what, layer):
+        weights, bias = _on_grid(self, what, "weights", 4), _integers(self, what, "bias", 1)
+        channels, k = layer.shape[2], weights.shape[3]
+        if k % 2 == 0 or k > LONGEST_KERNEL:
+            raise SpikeloomError(f"{what}: its kernel must be odd and at most {LONGEST_KERNEL}, not {k}")
+        seen = 1 if weights.shape[1] == 1 else channels
+        _check_shapes(what, channels, weights, (channels, seen, k, k), bias)
+        for name in ("rows", "columns"):
+            _between(f"{what}: {name}", getattr(self, name), 1, LONGEST_BLOCK)
+        potential = self.rows * self.columns * max(-layer.v_min, layer.v_max)
+        _check_reach(what, np.abs(weights).sum((1, 2, 3)) * potential + np.abs(bias))
+
+    @property
+    def groups(self):
+        """Of its convolution."""
+        return len(self.weights) if self.weights.shape[1] == 1 else 1
+
+    def operations(self, shape):
+        """Multiplications of a time step, on a map of this ``shape``."""
+        rows, columns = self.blocks(shape)
+        return rows * columns * self.weights.size
+
+    def blocks(self, shape):
+        """Rows and columns of blocks on a map of this ``shape``."""
+        return -(-shape[0] // self.rows), -(-shape[1] // self.columns)
+
+
+def _check_shapes(what, channels, weights, shape, bias):
+    if weights.shape != shape:
+        raise SpikeloomError(f"{what}: weights must have shape {shape}, not {weights.shape}")
+    if bias.shape != (channels,):
+        raise SpikeloomError(f"{what}: bias must have shape ({channels},), one for each channel, not {bias.shape}")
+
+
+def _check_reach(what, sums):
+    if sums.max() >= EXACT_IN_FLOAT32:
+        raise SpikeloomError(f"{what}: sums reach ±{sums.max()}, beyond the 2^24 that float32 holds exactly; use "
+                             "smaller weights")
+
+
+# Synapses and neurons ---------------------------------------------------------------------------
 
 
 class _Synapses:
@@ -556,7 +680,10 @@ class _Neurons:
     def potential_bounds(self, low, high):
         """Smallest and largest membrane potential before firing, where sums lie between ``low`` and ``high``."""
         # A leak never leaves the stored range: a shift moves toward zero (or -1), tables are checked.
-        return self.v_min + low + int(self.bias.min()), self.v_max + high + int(self.bias.max())
+        low, high = low + int(self.bias.min()), high + int(self.bias.max())
+        if self.gate or self.block_gate:
+            low, high = min(low, 0), max(high, 0)
+        return self.v_min + low, self.v_max + high
 
 
 @dataclass(frozen=True, eq=False)
@@ -589,7 +716,7 @@ class Dense(_Neurons, _Synapses):
     kind = "dense"
     dimensions = 2
     of_each = "neuron"
-    shortcut = None
+    shortcut = gate = block_gate = None
 
     def __post_init__(self):
         what = f"Layer {self.name}"
@@ -615,6 +742,8 @@ class Conv2d(_Neurons, _Convolution):
     ----------
     shortcut : Shortcut, optional
         a second branch, added to the currents
+    gate : ChannelGate, optional
+    block_gate : BlockGate, optional
     """
 
     name: str
@@ -635,6 +764,8 @@ class Conv2d(_Neurons, _Convolution):
     shortcut: Shortcut | None = None
     attention: Attention | None = None
     grid: Grid | None = None
+    gate: ChannelGate | None = None
+    block_gate: BlockGate | None = None
 
     kind = "conv2d"
     of_each = "channel"
@@ -649,6 +780,9 @@ class Conv2d(_Neurons, _Convolution):
             if self.shortcut.shape != self.shape:
                 raise SpikeloomError(f"{what}: gives a map of {_by(self.shortcut.shape)}, where the layer's own "
                                      f"convolution gives {_by(self.shape)}")
+        for name, gate in (("gate", self.gate), ("block gate", self.block_gate)):
+            if gate:
+                gate._check(f"Layer {self.name}, {name}", self)
 
 
 LAYERS = {cls.kind: cls for cls in (Dense, Conv2d)}
@@ -755,6 +889,9 @@ class Network:
         for layer, bounds in zip(self.layers, self.input_bounds, strict=True):
             if layer.attention:
                 self._check_attention(layer, *bounds)
+            if layer.gate and bounds[0] < 0:
+                raise SpikeloomError(f"Layer {layer.name}, gate: takes values that are not negative, but its source "
+                                     f"sends {bounds[0]} and more")
             low, high = layer.potential_bounds(*self.current_bounds(layer))
             reach = max(-low, high) + int(np.abs(layer.threshold).max())
             if layer.grid:  # whose steps are counted in doubled potentials
@@ -827,9 +964,9 @@ class Network:
     @property
     def weight_bits(self):
         """Bits of all weights as stored."""
-        branches = [branch for layer in self.layers for branch in layer.branches]
-        return (sum(branch.weights.size * branch.weight_format.width for branch in branches)
-                + sum(branch.attention.weight_bits for branch in branches if branch.attention))
+        weighted = [each for layer in self.layers for each in (*layer.branches, layer.gate, layer.block_gate) if each]
+        return (sum(each.weights.size * each.weight_format.width for each in weighted)
+                + sum(layer.attention.weight_bits for layer in self.layers if layer.attention))
 
     def content(self):
         """The header (JSON-serialisable) and arrays that ``docs/format.md`` describes."""
@@ -866,9 +1003,13 @@ class Network:
             if layer.shortcut:
                 header["layers"][-1]["shortcut"] = _synapses_content(layer.shortcut)
                 arrays[f"{number}.shortcut_weights"] = layer.shortcut.weights.astype(np.int16)
-            if layer.attention:
-                for name, dtype in _ATTENTION_ARRAYS.items():
-                    arrays[f"{number}.attention_{name}"] = np.array(getattr(layer.attention, name), dtype)
+            for part, (fields, types) in _PARTS.items():
+                if (owner := getattr(layer, part)) is None:
+                    continue
+                header["layers"][-1][part] = {"weight_format": dataclasses.asdict(owner.weight_format)} | {
+                    name: getattr(owner, name) for name in fields}
+                for name, dtype in types.items():
+                    arrays[f"{number}.{part}_{name}"] = np.array(getattr(owner, name), dtype)
         return header, arrays
 
     @classmethod
@@ -898,11 +1039,14 @@ class Network:
                 if entry.get("shortcut") is not None:
                     fields["shortcut"] = Shortcut(**_synapses_fields(Shortcut, entry["shortcut"]),
                                                   weights=arrays[f"{number}.shortcut_weights"])
-                if entry.get("attention") is not None:
-                    of_attention = {name: arrays[f"{number}.attention_{name}"] for name in _ATTENTION_ARRAYS}
-                    of_attention["table"] = tuple(of_attention["table"].tolist())
-                    form = WeightFormat(**entry["attention"]["weight_format"])
-                    fields["attention"] = Attention(**entry["attention"] | {"weight_format": form}, **of_attention)
+                for part, cls in (("attention", Attention), ("gate", ChannelGate), ("block_gate", BlockGate)):
+                    if entry.get(part) is None:
+                        continue
+                    of_part = {name: arrays[f"{number}.{part}_{name}"] for name in _PARTS[part][1]}
+                    if "table" in of_part:
+                        of_part["table"] = tuple(of_part["table"].tolist())
+                    form = WeightFormat(**entry[part]["weight_format"])
+                    fields[part] = cls(**entry[part] | {"weight_format": form}, **of_part)
                 layers.append(kind(**fields, **_synapses_fields(kind, entry), weights=arrays[f"{number}.weights"]))
             return cls(InputFormat(**header["input"]), tuple(layers), header["time_steps"], header["readout"],
                        header.get("notes", {}), header.get("votes", 1))
@@ -945,8 +1089,13 @@ def _source(name):
 #: What a file says of synapses, beside weights and their format, and what is left unsaid because it is so.
 _SYNAPSES = {"source": None, "pool": None, "stride": 1, "padding": 0, "groups": 1}
 
-#: Of an attention, with the types that a file has them in.
-_ATTENTION_ARRAYS = {"time_weights": np.int16, "channel_weights": np.int16, "table": np.int32}
+#: Of an attention and of gates, what a file's header says beside the format of their weights, and their arrays with the
+#: types that a file has them in.
+_PARTS = {
+    "attention": (("shift",), {"time_weights": np.int16, "channel_weights": np.int16, "table": np.int32}),
+    "gate": (("shift", "reduce"), {"weights": np.int16, "bias": np.int32, "table": np.int32}),
+    "block_gate": (("rows", "columns"), {"weights": np.int16, "bias": np.int32}),
+}
 
 
 def _grid_content(grid):
@@ -958,9 +1107,6 @@ def _synapses_content(synapses):
     entry = {"weight_format": dataclasses.asdict(synapses.weight_format)}
     if _needs_map(synapses):
         entry["input_shape"] = list(synapses.input_shape)
-    if synapses.attention:
-        entry["attention"] = {"weight_format": dataclasses.asdict(synapses.attention.weight_format),
-                              "shift": synapses.attention.shift}
     for name, default in _SYNAPSES.items():
         value = getattr(synapses, name, default)
         if value != default:

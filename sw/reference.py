@@ -3,8 +3,9 @@
 For one sample, at each time step t, layer after layer, for each neuron j with inputs z_i (the network's input or what
 the source layer fires, *in the same time step*):
 
-    I_j = Σ_i W_ji · z_i[t] + b_j            exact: wide integers, no saturation on the way
-    U_j = leak(V_j[t-1]) + I_j               V_j = 0 before the first time step of every sample
+    I_j = Σ_i W_ji · z_i[t] + b_j            exact: wide integers, no saturation on the way; 0 where a gate is closed
+    U_j = leak(V_j[t-1]) + I_j               V_j = 0 before the first time step of every sample; 0 where a gate of
+                                             blocks is closed
     z_j = fire(U_j)                          1 where U_j ≥ θ_j, else 0
     V_j[t] = store(reset(U_j, z_j))          saturated once, when it is stored
 
@@ -29,6 +30,16 @@ pool
     left out.
 shortcut
     a second convolution, from another source, whose sum is added to I_j.
+gate
+    of a convolution: channel c is open at time step t where Σ_d G[c, d] · table[min(⌊r[t, d] / 2^shift⌋, n − 1)] + b_c is
+    above 0, for a table of n entries; r[t, d] is the sum over all positions, and over the ``reduce`` channels from
+    d·reduce on, of what comes from the source, which is never negative. All of a time step's inputs are needed before
+    it can go on. I_j = 0 where the neuron's channel is closed, shortcut and bias included.
+gate of blocks
+    of a convolution: where S[t, y, x, d] is the sum of V_j[t-1] over channel d's neurons in the y-th block of rows and x-th
+    block of columns (the last ones may be cut off), and zero outside, the block is open in channel c at time step t
+    where Σ_d Σ_i Σ_j G[c, d, i, j] · S[t, y + i − p, x + j − p, d] + b_c is 0 or above, for a k x k kernel and
+    p = (k − 1) / 2; over d = c alone where G has one channel for each. U_j = 0 where the neuron's block is closed.
 leak
     ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: an entry for each stored state, the first for the lowest.
 fire
@@ -46,6 +57,7 @@ stored membrane potential after the last time step (``membrane``). The sample's 
 neighbouring neurons. The winner is the index of the highest score, the lowest such index when several are equal.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,18 +153,43 @@ def pool(synapses, z):
     return blocks.max((-4, -2)) if synapses.pool.kind == "max" else blocks.sum((-4, -2))
 
 
+def open_channels(layer, z):
+    """Which channels a layer's gate opens (samples, time steps, channels), bool, for inputs ``z`` (samples, time steps,
+    n_in) of its own synapses, after attention."""
+    gate = layer.gate
+    sums = z.reshape(*z.shape[:2], math.prod(layer.input_shape[:2]), -1, gate.reduce).sum((2, 4))
+    seen = np.array(gate.table)[np.minimum(sums >> gate.shift, len(gate.table) - 1)]
+    return seen @ gate.weights.T + gate.bias > 0
+
+
+def open_blocks(layer, v):
+    """Which neurons a layer's gate of blocks opens (samples, positions, channels), bool, where potentials are ``v``, of
+    the same shape."""
+    gate, (rows, columns, channels) = layer.block_gate, layer.shape
+    high, wide = gate.blocks(layer.shape)
+    v = v.reshape(-1, rows, columns, channels)
+    v = np.pad(v, [(0, 0), (0, high * gate.rows - rows), (0, wide * gate.columns - columns), (0, 0)])
+    sums = v.reshape(-1, high, gate.rows, wide, gate.columns, channels).sum((2, 4))
+    found = _convolved(gate.weights, sums, (gate.weights.shape[2] - 1) // 2, gate.groups) + gate.bias >= 0
+    each = found.repeat(gate.rows, 1).repeat(gate.columns, 2)
+    return each[:, :rows, :columns].reshape(-1, rows * columns, channels)
+
+
 def convolve(synapses, z):
     """The map (..., rows, columns, channels) of a convolution's sums, float64, for a pooled map ``z`` of inputs."""
-    padding, stride = synapses.padding, synapses.stride
+    return _convolved(synapses.weights, z, synapses.padding, synapses.groups, synapses.stride)
+
+
+def _convolved(weights, z, padding, groups, stride=1):
     z = np.pad(z, [(0, 0)] * (z.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]).astype(np.float64)
-    weights = synapses.weights.astype(np.float64)
-    rows, columns, channels = synapses.shape
-    sums = np.zeros((*z.shape[:-3], rows, columns, channels))
-    for i, j in np.ndindex(synapses.kernel, synapses.kernel):
+    weights, k = weights.astype(np.float64), weights.shape[2]
+    rows, columns = ((side - k) // stride + 1 for side in z.shape[-3:-1])
+    sums = np.zeros((*z.shape[:-3], rows, columns, len(weights)))
+    for i, j in np.ndindex(k, k):
         seen = z[..., i:i + stride * (rows - 1) + 1:stride, j:j + stride * (columns - 1) + 1:stride, :]
         for group_sums, group_seen, group_weights in zip(
-                np.split(sums, synapses.groups, axis=-1), np.split(seen, synapses.groups, axis=-1),
-                np.split(weights[:, :, i, j], synapses.groups), strict=True):
+                np.split(sums, groups, axis=-1), np.split(seen, groups, axis=-1),
+                np.split(weights[:, :, i, j], groups), strict=True):
             group_sums += group_seen @ group_weights.T  # a view of ``sums``
     return sums
 
@@ -177,11 +214,16 @@ def currents(layer, *inputs):
 def run_layer(layer, *inputs):
     """Spikes and membranes (samples, time steps, n_out) of one layer for the inputs (samples, time steps, n_in) of each
     of its branches."""
-    current = currents(layer, *(attend(branch, z) for branch, z in zip(layer.branches, inputs, strict=True)))
+    inputs = [attend(branch, z) for branch, z in zip(layer.branches, inputs, strict=True)]
+    current = currents(layer, *inputs)
+    if layer.gate:
+        current *= open_channels(layer, inputs[0])[:, :, None]
     spikes, membranes = np.empty_like(current), np.empty_like(current)
     v = np.zeros_like(current[:, 0])
     for t in range(current.shape[1]):
         u = leak(layer, v) + current[:, t]
+        if layer.block_gate:
+            u *= open_blocks(layer, v)
         spikes[:, t] = fire(layer, u)
         membranes[:, t] = v = store(layer, reset(layer, u, spikes[:, t]))
     return tuple(array.reshape(*current.shape[:2], layer.n_out) for array in (spikes, membranes))

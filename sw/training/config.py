@@ -416,8 +416,8 @@ def describe(value):
 def identity(content):
     """The ``content`` of a described `Config` without keys of layers that there once were not, where they say what was
     so then: files from that time name the same configuration."""
-    layers = [{key: value for key, value in layer.items() if LATER.get(key, ()) != value} for layer in content["layers"]]
-    return content | {"layers": layers}
+    return content | {"layers": [{key: value for key, value in layer.items() if LATER.get(key, ()) != value}
+                                 for layer in content["layers"]]}
 
 
 def from_description(content, source):

@@ -33,17 +33,16 @@ from spikeloom.network import (
     TableLeak,
 )
 
+from .attention import JointAttention, sigmoid_table
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .membranes import Levels, Shared, Tanh
 from .model import (
     BatchNorm,
-    JointAttention,
     NoNorm,
     SpikingConv2d,
     SpikingDense,
     SpikingNetwork,
     SpikingShortcut,
-    sigmoid_table,
 )
 from .neuron import Neuron
 from .pruning import Pruning

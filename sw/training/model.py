@@ -18,26 +18,21 @@ import torch
 from spikeloom import network as integer
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import INPUT, LARGEST_SHIFT, Attention, Conv2d, Dense, GradedSpike, Network, Shortcut, TableLeak
+from spikeloom.network import INPUT, Conv2d, Dense, GradedSpike, Network, Shortcut, TableLeak
 from torch import nn
 from torch.nn import functional
 
 from . import quantizers, ranks
+from .attention import JointAttention
 from .membranes import Exact
 from .neuron import Neuron, parts, scan, workspace
+from .weighted import Weighted, evaluating, integer_array
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
 BATCH_VALUES = 2**21
 
 #: Added to a channel's variance, in squared weight steps.
 EPSILON = 1e-5
-
-#: A table of gates is that of the sigmoid from minus to plus this.
-SIGMOID_REACH = 8.0
-
-#: The share of neurons that spike at a time step, as far as an attention's shift at the start supposes: more than do,
-#: so that gates begin near one half, where the sigmoid is steepest.
-SUPPOSED_ACTIVITY = 1 / 4
 
 #: The lowest threshold latent beside batch norm, in standard deviations: where all is rounded, it is 1 step at least.
 LEAST_DEVIATIONS = 1 / 16
@@ -134,180 +129,13 @@ def _each_position(channels, neurons):
     return channels.expand(neurons // len(channels), -1).reshape(-1)
 
 
-# Weights ----------------------------------------------------------------------------------------
-
-
-class _Weighted(nn.Module):
-    """What has weights. Each of its ``tensors`` is the name of a parameter with latents; NAME_quantizer makes integers
-    of it, and what NAME_mask (a buffer of its shape, 0 or 1; None keeps all) does not keep is zero then."""
-
-    tensors = ("weight",)
-
-    def _init_weights(self, quantizer, *shapes):
-        quantizer = quantizer if quantizer is not None else quantizers.Ternary()
-        for name, shape in zip(self.tensors, shapes, strict=True):
-            setattr(self, name, nn.Parameter(torch.empty(shape)))
-            setattr(self, f"{name}_quantizer", quantizer.make())
-            self.register_buffer(f"{name}_mask", None)
-
-    def of(self, name):
-        """The latents called ``name``, their quantizer, and their mask."""
-        return getattr(self, name), getattr(self, f"{name}_quantizer"), getattr(self, f"{name}_mask")
-
-    def draw(self, generator=None):
-        """Draw the weights uniformly from the middle half of their grid (all of a binary or ternary one)."""
-        for latent, quantizer, _ in map(self.of, self.tensors):
-            nn.init.uniform_(latent, -quantizer.span, quantizer.span, generator=generator)
-            quantizer.start(latent)
-
-    def used_weight(self, quantized, name="weight"):
-        """The weights that are worked with, differentiable in the latents."""
-        latent, quantizer, mask = self.of(name)
-        weight = quantizer(latent) if quantized else quantizer.floats(latent)
-        return weight if mask is None else weight * mask
-
-    def step(self, quantized, name="weight"):
-        """Latents that a weight of one stands for: a number, or a tensor of one or for each channel."""
-        latent, quantizer, _ = self.of(name)
-        return quantizer.step(latent) if quantized else 1.0
-
-    @torch.no_grad()
-    def limit(self):
-        """Clip the latents in place to what their integers can reach."""
-        for latent, quantizer, _ in map(self.of, self.tensors):
-            quantizer.limit(latent)
-
-
-@contextlib.contextmanager
-def _evaluating(module):
-    """``module`` in evaluation inside the block."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
-# Attention --------------------------------------------------------------------------------------
-
-
-def sigmoid_table(width):
-    """The sigmoid as gates of ``width`` bits, fine enough that none is left out."""
-    entries = 2 ** (width + 2)
-    x = (torch.arange(entries, dtype=torch.float64) + 0.5 - entries / 2) * (2 * SIGMOID_REACH / entries)
-    return tuple(torch.sigmoid(x).mul_(2**width - 1).round_().int().tolist())
-
-
-class JointAttention(_Weighted):
-    """Gates that multiply a map: `spikeloom.network.Attention` with latents.
-
-    In floats a gate is the table's largest times σ(a·b / 2^shift · pitch), where ``pitch`` is how far apart the table's
-    entries are on the sigmoid's axis; ``quantized``, it is the table's entry, with the gradient of that.
-
-    Parameters
-    ----------
-    input_shape : (rows, columns, channels)
-    time_steps : int
-        of the network
-    kernel : int
-        neighbouring channels, and time steps, that a gate sees: 1 to 7
-    weights : quantizer of `spikeloom.training.quantizers`
-    table : tuple of int
-        as `sigmoid_table` makes it, by default for 4 bits
-
-    Members: ``time_weight``, ``channel_weight`` (parameters, latents) and what `_Weighted` says; ``shift`` (parameter,
-    a scalar, for weights in latents: quantized, it takes in their steps). Raises `SpikeloomError` for weights with a
-    step for each channel, as all channels share the shift.
-    """
-
-    tensors = ("time_weight", "channel_weight")
-
-    def __init__(self, input_shape, time_steps, *, kernel=4, weights=None, table=None):
-        super().__init__()
-        self.positions, channels = math.prod(input_shape[:2]), input_shape[2]
-        if isinstance(weights, quantizers.NormalizedBinary):
-            raise SpikeloomError(f"Attention: weights of kind {weights.kind} have a step for each channel, where both "
-                                 "kernels can have only one")
-        self._init_weights(weights, (time_steps, time_steps, kernel), (channels, channels, kernel))
-        self.shift = nn.Parameter(torch.empty(()))
-        self.table = sigmoid_table(4) if table is None else table
-        self.register_buffer("gates", torch.tensor(self.table, dtype=torch.float32), persistent=False)
-        self.reset_parameters()
-
-    @property
-    def pitch(self):
-        """How far apart the table's entries are on the sigmoid's axis."""
-        return 2 * SIGMOID_REACH / len(self.table)
-
-    def reset_parameters(self, generator=None):
-        """Draw the weights as those of synapses are, and begin with a shift that takes products to about 1 on the
-        sigmoid's axis."""
-        self.draw(generator)
-        squared = math.prod(latent[0].numel() * quantizer.span**2 / 3
-                            for latent, quantizer, _ in map(self.of, self.tensors))
-        sums = (SUPPOSED_ACTIVITY * self.positions)**2 * math.sqrt(squared)
-        nn.init.constant_(self.shift, max(0.0, math.log2(sums * self.pitch)))
-
-    @torch.no_grad()
-    def limit(self):
-        """Clip the latents in place to what their integers can reach."""
-        super().limit()
-        steps = self._steps(True)
-        self.shift.clamp_(steps, LARGEST_SHIFT + steps)
-
-    def _steps(self, quantized):
-        """The power of two that the product of both steps is."""
-        steps = math.prod(self.step(quantized, name) for name in self.tensors)
-        return torch.log2(steps) if torch.is_tensor(steps) else math.log2(steps)
-
-    def used(self, quantized):
-        """Both weights and the shift that gates are made with, differentiable in the latents."""
-        shift = self.shift
-        if quantized:
-            shift = shift - self._steps(True)
-            shift = quantizers.straight_through(shift, shift.detach().round().clamp(0, LARGEST_SHIFT))
-        return *(self.used_weight(quantized, name) for name in self.tensors), shift
-
-    def forward(self, z, quantized=True):
-        """Inputs (time steps, batch, n_in) times their gates."""
-        maps = z.reshape(*z.shape[:2], self.positions, -1)
-        s = maps.sum(2)
-        time_weight, channel_weight, shift = self.used(quantized)
-        a = _slide(s.permute(1, 0, 2), time_weight[:len(z), :len(z)]).permute(2, 0, 1)
-        b = _slide(s.permute(1, 2, 0), channel_weight).permute(1, 0, 2)
-        gates = torch.sigmoid(a * b * (self.pitch * torch.exp2(-shift))) * self.gates.max()
-        if quantized:
-            # Float64 holds every product of sums below 2^24.
-            quotient = (a.detach().double() * b.detach().double() * 2.0**-int(shift)).floor_()
-            half = len(self.table) // 2
-            gates = quantizers.straight_through(gates, self.gates[quotient.clamp_(-half, half - 1).long() + half])
-        return (maps * gates.unsqueeze(2)).flatten(2)
-
-    def to_attention(self):
-        """The integer `Attention`."""
-        with torch.no_grad(), _evaluating(self):
-            time_weight, channel_weight, shift = self.used(True)
-            return Attention(_integer_array(time_weight), _integer_array(channel_weight),
-                             self.time_weight_quantizer.format, int(shift), self.table)
-
-
-def _slide(s, weight):
-    """Of ``s`` (batch, in, length) the sums (batch, length, out) of a one-dimensional convolution with ``weight`` (out,
-    in, k), as many as there are positions."""
-    k = weight.shape[2]
-    before = (k - 1) // 2
-    seen = functional.pad(s, (before, k - 1 - before)).unfold(2, k, 1)  # (batch, in, length, k)
-    return functional.linear(seen.transpose(1, 2).flatten(2), weight.flatten(1))
-
-
 # Layers -----------------------------------------------------------------------------------------
 
 
-class _Synapses(_Weighted):
+class _Synapses(Weighted):
     """From the map of one source to one current for each neuron of a layer.
 
-    Members: ``weight`` (parameter, latents) and what `_Weighted` says; ``input_shape``, ``source`` and ``pool`` as in
+    Members: ``weight`` (parameter, latents) and what `Weighted` says; ``input_shape``, ``source`` and ``pool`` as in
     `spikeloom.network`; ``attention``, a `JointAttention` or None.
     """
 
@@ -591,9 +419,9 @@ class _Neurons:
 
     def to_layer(self):
         """The integer layer (`spikeloom.network.Dense` or `Conv2d`)."""
-        with torch.no_grad(), _evaluating(self):
-            threshold, bias = (_integer_array(tensor) for tensor in self.used(True))
-            layer = self._integer(lambda branch: _integer_array(branch.used_weight(True)), threshold, bias)
+        with torch.no_grad(), evaluating(self):
+            threshold, bias = (integer_array(tensor) for tensor in self.used(True))
+            layer = self._integer(lambda branch: integer_array(branch.used_weight(True)), threshold, bias)
         return dataclasses.replace(layer, attention=self.attention.to_attention()) if self.attention else layer
 
     def _integer_neurons(self, threshold, bias):
@@ -868,7 +696,3 @@ def choose_device(device=None):
     except (RuntimeError, AssertionError) as error:
         raise SpikeloomError(f"Device {device!r} is not usable here: {str(error).splitlines()[0]}") from None
     return chosen
-
-
-def _integer_array(tensor):
-    return tensor.cpu().numpy().astype(np.int64)

@@ -10,8 +10,9 @@ from spikeloom.data.augment import Augment
 from spikeloom.data.encode import Direct
 from spikeloom.errors import SpikeloomError
 from spikeloom.training import config, losses, quantizers
+from spikeloom.training.attention import sigmoid_table
 from spikeloom.training.membranes import Levels, Shared, Tanh
-from spikeloom.training.model import BatchNorm, sigmoid_table
+from spikeloom.training.model import BatchNorm
 
 PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
 

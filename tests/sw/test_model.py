@@ -24,6 +24,7 @@ from spikeloom.network import (
     Spike,
     WeightFormat,
 )
+from spikeloom.training import attention as joint
 from spikeloom.training import model, quantizers
 from spikeloom.training.neuron import Neuron
 
@@ -199,7 +200,7 @@ def test_the_largest_products_of_an_attention_are_exact(shift):
 def test_gates_learn_as_sigmoids():
     """Quantized, an attention's gradient is that of σ at the integers that it used."""
     torch.manual_seed(4)
-    layer = model.JointAttention((3, 3, 5), 4)
+    layer = joint.JointAttention((3, 3, 5), 4)
     z = torch.randint(0, 2, (4, 2, 45)).float().requires_grad_()
     value = torch.randn(4, 2, 45)
     gated = layer(z)
@@ -230,7 +231,7 @@ def test_gates_learn_as_sigmoids():
 
 @pytest.mark.parametrize("width", range(1, 9))
 def test_a_table_has_every_gate(width):
-    table = model.sigmoid_table(width)
+    table = joint.sigmoid_table(width)
     assert sorted(set(table)) == list(range(2**width)) and list(table) == sorted(table)
     assert [2**width - 1 - gate for gate in reversed(table)] == list(table)  # σ(−x) = 1 − σ(x)
 
@@ -238,9 +239,9 @@ def test_a_table_has_every_gate(width):
 def test_an_attention_begins_where_the_sigmoid_is_steep():
     generator = torch.Generator().manual_seed(2)
     for shape, time_steps, weights in (((16, 16, 64), 20, None), ((4, 4, 16), 8, quantizers.Integer(8))):
-        layer = model.JointAttention(shape, time_steps, weights=weights)
+        layer = joint.JointAttention(shape, time_steps, weights=weights)
         layer.reset_parameters(generator)
-        z = (torch.rand(time_steps, 8, int(np.prod(shape)), generator=generator) < model.SUPPOSED_ACTIVITY).float()
+        z = (torch.rand(time_steps, 8, int(np.prod(shape)), generator=generator) < joint.SUPPOSED_ACTIVITY).float()
         gates = layer(z, quantized=False).unflatten(2, (-1, shape[2])).amax(2)
         inner = (gates > 1) & (gates < 14)
         assert inner.float().mean() > 0.7
@@ -248,14 +249,14 @@ def test_an_attention_begins_where_the_sigmoid_is_steep():
 
 
 def test_latents_of_an_attention_stay_on_their_grid():
-    layer = model.SpikingDense((1, 2, 3), 2, Neuron(6), attention=model.JointAttention((1, 2, 3), 4))
+    layer = model.SpikingDense((1, 2, 3), 2, Neuron(6), attention=joint.JointAttention((1, 2, 3), 4))
     with torch.no_grad():
         for parameter in layer.attention.parameters():
             parameter.fill_(-70.0)
     layer.limit()
     assert {parameter.detach().unique().item() for parameter in layer.attention.parameters()} == {-1.0, 0.0}
     made = layer.to_layer().attention
-    assert (made.shift, made.time_weights.max(), made.table) == (0, -1, model.sigmoid_table(4))
+    assert (made.shift, made.time_weights.max(), made.table) == (0, -1, joint.sigmoid_table(4))
 
 
 # Weights with a step ----------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options
     shape, options = (5, 4, 3), {"weights": weights, "norm": norm, "threshold": 3.0, **options}
     shortcut = model.SpikingShortcut("input", shape, 6, weights=quantizers.Integer(8))
     first = model.SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", shortcut=shortcut, **options)
-    gates = model.JointAttention((5, 4, 6), 4, weights=weights) if attention else None
+    gates = joint.JointAttention((5, 4, 6), 4, weights=weights) if attention else None
     last = model.SpikingDense((5, 4, 6), 4, Neuron(v_width), name="last", attention=gates, pool=Pool("max", 2, 2),
                               **options)
     for layer in (first, last):
@@ -424,7 +425,7 @@ def test_a_shortcut_counts_steps_of_the_layers_own_weights():
 
 def test_an_attention_has_no_step_for_each_channel():
     with pytest.raises(SpikeloomError, match="Attention: weights of kind normalized_binary have a step for each"):
-        model.JointAttention((2, 2, 4), 4, weights=quantizers.NormalizedBinary())
+        joint.JointAttention((2, 2, 4), 4, weights=quantizers.NormalizedBinary())
 
 
 # Batch norm -------------------------------------------------------------------------------------

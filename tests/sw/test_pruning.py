@@ -12,6 +12,7 @@ from spikeloom.compiler.window import Branch
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import InputFormat, Pool
 from spikeloom.training import config, losses, model, quantize, quantizers, train
+from spikeloom.training.attention import JointAttention
 from spikeloom.training.model import BatchNorm
 from spikeloom.training.neuron import Neuron
 from spikeloom.training.pruning import Channels, Pruning, Single, Words
@@ -27,7 +28,7 @@ def built(pruning, norm=None, weights=None, seed=5):
     shortcut = model.SpikingShortcut("first", INNER, 8, stride=2, weights=quantizers.Ternary())
     layers = [model.SpikingConv2d(SHAPE, 6, Neuron(8), groups=2, name="first", **options),
               model.SpikingConv2d(INNER, 8, Neuron(8), stride=2, name="second", norm=norm, shortcut=shortcut),
-              model.SpikingDense((3, 3, 8), 12, Neuron(8), name="third", attention=model.JointAttention((3, 3, 8), 4),
+              model.SpikingDense((3, 3, 8), 12, Neuron(8), name="third", attention=JointAttention((3, 3, 8), 4),
                                  pool=Pool("sum", 3, 3), **options),
               model.SpikingDense(12, 10, Neuron(8), name="last", **options)]
     network = model.SpikingNetwork(InputFormat(144, 1, SHAPE), layers, 4)

@@ -294,7 +294,7 @@ def recordings(dataset, split, data_dir):
         parts = source.test if split == "test" and not held_out else source.train
         if present := _present(folder, parts):
             whole = present == [folder / part for part in parts]
-            return Recordings(dataset, split, folder if whole else _unpacked(present, parts), held_out)
+            return Recordings(dataset, split, folder if whole else unpacked(present, parts), held_out)
     raise SpikeloomError(f"{data_dir}: has no recordings of {dataset.name}; give {wanted}")
 
 
@@ -391,7 +391,7 @@ def _frames_digest(recordings, encoder):
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])
 
 
-def _unpacked(archives, parts):
+def unpacked(archives, parts):
     """The folder in the cache with what is in ``archives``, among which must be ``parts``."""
     folder = files.cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
     if folder.is_dir():

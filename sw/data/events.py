@@ -106,7 +106,7 @@ def read(path, recording=0, shape=None):
         recordings, own_shape = READERS[path.suffix](path)
     if not 0 <= recording < len(recordings):
         raise SpikeloomError(f"{path}: has {len(recordings)} recordings, numbered from 0; there is no {recording}")
-    return _ordered(recordings[recording], own_shape or shape, path)
+    return ordered(recordings[recording], own_shape or shape, path)
 
 
 def _read_bin(path):
@@ -176,8 +176,11 @@ def _reading(path, what="cannot be read, truncated or corrupted"):
         raise SpikeloomError(f"{path}: {what} ({type(error).__name__}: {error})") from None
 
 
-def _ordered(raw, shape, path):
-    """Events of any structure as `EVENT`, in the order of time, and ``shape`` or the smallest that holds them."""
+def ordered(raw, shape, path):
+    """Events of any structure as `EVENT`, in the order of time, and ``shape`` or the smallest that holds them.
+
+    Raises `SpikeloomError`, naming the file ``path``, where a field is missing or an event lies outside of ``shape``.
+    """
     names = raw.dtype.names or ()
     lacking = [name for name in ("x", "t", "p") if name not in names]
     if lacking:
@@ -256,11 +259,15 @@ class Recordings:
         with _reading(path):
             _check(path)
             raw, _ = self._tonic[self._indices[index]]
-        events, own_shape = _ordered(raw, None if self._tonic.sensor_size is None else shape, path)
+        events, own_shape = ordered(raw, None if self._tonic.sensor_size is None else shape, path)
         if own_shape != shape:
             crop = tonic().transforms.CenterCrop((own_shape[1], own_shape[0], 2), (shape[1], shape[0]))
             events = crop(events)
         return events
+
+    def frames(self, index, encoder):
+        """Frames (time steps, n_in) uint8 of a recording, as ``encoder`` makes them."""
+        return encoder.frames(self[index], self.dataset.shape)
 
 
 def recordings(dataset, split, data_dir):
@@ -349,7 +356,8 @@ def _held_out(chosen, labels, every, split):
 
 
 def frames(recordings, encoder, count=None):
-    """Frames (n, time steps, n_in) uint8 of `Recordings`, as ``encoder`` (`spikeloom.data.encode.Frames`) makes them.
+    """Frames (n, time steps, n_in) uint8 of `Recordings`, or of what has their ``dataset``, ``split``, ``folder``, ``files``
+    and ``frames``, as ``encoder`` (`spikeloom.data.encode.Frames`) makes them.
 
     Those of a whole split are made once and kept in `spikeloom.files.cache`, under a name that depends on the data set,
     the split, the encoder, tonic's version, and the name, size and time of every file. A file there that is not whole
@@ -364,7 +372,7 @@ def frames(recordings, encoder, count=None):
     mapped = _mapped(path, shape)
     if mapped is None:
         whole = count is None or count == len(recordings)
-        made = (encoder.frames(recordings[index], dataset.shape)
+        made = (recordings.frames(index, encoder)
                 for index in tqdm(range(len(recordings) if whole else count), unit="recording", leave=False,
                                   desc=f"frames of {dataset.name}, {recordings.split}", disable=None))
         if not whole:
@@ -392,7 +400,10 @@ def _frames_digest(recordings, encoder):
 
 
 def unpacked(archives, parts):
-    """The folder in the cache with what is in ``archives``, among which must be ``parts``."""
+    """The folder in the cache with what is in ``archives``, each of which must have its one of the ``parts``.
+
+    Raises `SpikeloomError` when one is damaged or lacks its part.
+    """
     folder = files.cache() / f"unpacked-{_digest(_stamps(archives, archives[0].parent))}"
     if folder.is_dir():
         return folder

@@ -45,12 +45,13 @@ class Augment:
                                      f"not {getattr(self, field.name)}")
 
     def __call__(self, images, generator):
-        """Deformed copies of ``images`` (batch, height, width), float; random numbers from ``generator``."""
+        """Deformed copies of ``images`` (batch, rows, columns, channels), float; random numbers from ``generator``.
+        What comes in from outside is black."""
         if self.flip:
             images = _flipped(images, 2, generator)
         if replace(self, flip=False) == Augment():
             return images
-        batch, height, width = images.shape
+        batch, height, width, _ = images.shape
 
         def amount(limit):
             return (torch.rand(batch, generator=generator, device=images.device) * 2 - 1) * limit
@@ -65,7 +66,8 @@ class Augment:
             bend = functional.interpolate(bend, (height, width), mode="bicubic", align_corners=False)
             size = torch.tensor([2 * self.elastic / width, 2 * self.elastic / height], device=images.device)
             grid = grid + bend.permute(0, 2, 3, 1) * size
-        return functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0].clamp_(0, 1)
+        moved = functional.grid_sample(images.permute(0, 3, 1, 2), grid, align_corners=False)
+        return moved.clamp_(0, 1).permute(0, 2, 3, 1)
 
     def frames(self, frames, generator):
         """Copies of ``frames`` (batch, time steps, rows, columns, channels), uint8, shifted by whole positions and

@@ -1,7 +1,8 @@
 """From grey levels, or from events, to what enters a network at each time step.
 
-Each encoder of images is a value, called on images (batch, pixels), a tensor of uint8 (0 to 255) or floats (0 to 1);
-the result is uint8 of shape (batch, time steps, n_in). It depends on nothing but the encoder and the image:
+Each encoder of images is a value, called on images (batch, values), a tensor of uint8 (0 to 255) or floats (0 to 1)
+whose values, a grey level or three of colors for each pixel, are in the order of rows, columns and channels; the result
+is uint8 of shape (batch, time steps, n_in). It depends on nothing but the encoder and the image:
 neither on the batch an image comes in nor on its order. `Frames` is the encoder of recordings of events. Recordings
 differ in length, so it makes frames of each when data is loaded (`spikeloom.data.load`), and a call on a batch of
 frames returns it as it is.
@@ -108,9 +109,9 @@ class Delta(_Encoder):
     """Changes along the image, read as ``time_steps`` rows one after the other, from a dark row before the
     first.
 
-    Each column has two inputs: the first half of them fires where the level rises by ``threshold`` or more
-    from a row to the next, the second half where it falls by as much; so the map has two rows of one channel. The
-    pixels must divide into the time steps.
+    Each value of a row has two inputs: the first half of them fires where the level rises by ``threshold`` or more
+    from a row to the next, the second half where it falls by as much; so the map has two rows. The pixels must divide
+    into the time steps.
     """
 
     threshold: float = 0.2
@@ -121,12 +122,12 @@ class Delta(_Encoder):
         _check_threshold(self)
 
     def input_format(self, shape):
-        """The `InputFormat` of a network fed with images of a ``shape``, (rows, columns, 1)."""
-        pixels = math.prod(shape)
+        """The `InputFormat` of a network fed with images of a ``shape``, (rows, columns, channels)."""
+        pixels = shape[0] * shape[1]
         if pixels % self.time_steps:
             raise SpikeloomError(f"Encoder delta: images of {pixels} pixels do not divide into "
                                  f"{self.time_steps} rows; time_steps must be a divisor")
-        return super().input_format((2, pixels // self.time_steps, 1))
+        return super().input_format((2, pixels // self.time_steps, shape[2]))
 
     def __call__(self, images):
         rows = _levels(images).view(len(images), self.time_steps, -1)

@@ -395,7 +395,8 @@ def _mapped(path, shape):
 
 
 def _frames_digest(recordings, encoder):
-    return _digest([CACHE_VERSION, tonic().__version__, vars(recordings.dataset), vars(encoder),
+    sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in ("colors", "names")}  # of images
+    return _digest([CACHE_VERSION, tonic().__version__, sensor, vars(encoder),
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])
 
 

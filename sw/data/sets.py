@@ -16,23 +16,22 @@ import numpy as np
 import torch
 from spikeloom.errors import SpikeloomError
 
-from . import events
+from . import cifar, events, gen1, voc
 from .encode import ENCODERS, Frames
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a data set's images look like, or the sensor its events come from, where it has ``polarities``: 1 or 2."""
+    """What a data set's images look like, grey or of 3 ``colors``, or the sensor its events come from, where it has
+    ``polarities``: 1 or 2. Where labels are boxes, classes have ``names``."""
 
     name: str
     height: int
     width: int
     classes: int
     polarities: int = 0
-
-    @property
-    def pixels(self):
-        return self.height * self.width
+    colors: int = 1
+    names: tuple[str, ...] = ()
 
     @property
     def has_events(self):
@@ -40,9 +39,14 @@ class Dataset:
         return self.polarities > 0
 
     @property
+    def has_boxes(self):
+        """Whether labels are boxes rather than classes."""
+        return bool(self.names)
+
+    @property
     def shape(self):
         """The map of an image or a frame, (rows, columns, channels)."""
-        return self.height, self.width, self.polarities or 1
+        return self.height, self.width, self.polarities or self.colors
 
     def input_format(self, encoder):
         """The `InputFormat` of a network fed through ``encoder``; raises `SpikeloomError` where it does not suit."""
@@ -55,8 +59,11 @@ class Dataset:
 
 DATASETS = {dataset.name: dataset for dataset in (
     Dataset("digits", 8, 8, 10), Dataset("mnist", 28, 28, 10), Dataset("fashion_mnist", 28, 28, 10),
+    Dataset("cifar10", *cifar.SHAPE[:2], cifar.CLASSES, colors=cifar.SHAPE[2]),
     Dataset("nmnist", 34, 34, 10, 2), Dataset("dvsgesture", 128, 128, 11, 2), Dataset("shd", 1, 700, 20, 1),
-    Dataset("cifar10dvs", 128, 128, 10, 2), Dataset("ncaltech101", 180, 240, 101, 2))}
+    Dataset("cifar10dvs", 128, 128, 10, 2), Dataset("ncaltech101", 180, 240, 101, 2),
+    Dataset("gen1", 240, 304, len(gen1.CLASSES), 2, names=gen1.CLASSES),
+    Dataset("voc", 0, 0, 0))}  # a user's own images, whose `Images` say the rest
 SPLITS = ("train", "test")
 
 #: Of scikit-learn's 1797 digits, so many are the test set; which ones is drawn with a fixed seed.
@@ -64,27 +71,43 @@ DIGITS_TEST, DIGITS_SEED = 450, 2024
 IDX_PREFIX = {"train": "train", "test": "t10k"}
 
 
-def find(name):
-    """The `Dataset` of that name; raises `SpikeloomError` when there is none."""
+def find(name, images=None):
+    """The `Dataset` of that name, which is "voc" where it is of a user's own ``images`` (`spikeloom.data.voc.Images`);
+    or ``name`` itself if it is one.
+
+    Raises `SpikeloomError` when there is none.
+    """
+    if isinstance(name, Dataset):
+        return name
     if name not in DATASETS:
         raise SpikeloomError(f"Data set must be one of {', '.join(DATASETS)}, not {name!r}")
-    return DATASETS[name]
+    if (name == "voc") != (images is not None):
+        raise SpikeloomError(f"Data set {name} " + ("has images of its own: give no table of them" if images else
+                                                    "needs a table images that says their classes, rows and columns"))
+    if images is None:
+        return DATASETS[name]
+    return Dataset(name, images.rows, images.columns, len(images.classes), colors=1 if images.grey else 3,
+                   names=images.classes)
 
 
 def load(name, split, data_dir=None, encoder=None, count=None):
-    """Samples uint8 and labels (n,) int64 of a data set's split, as NumPy arrays.
+    """Samples uint8 and labels (n,) int64 of a data set's split, as NumPy arrays; labels that are boxes are float32 (n,
+    boxes, 5), as `spikeloom.detection.Detection` has them.
 
-    Samples are images (n, pixels), for ``encoder`` to be called on, or frames (n, time steps, n_in) as ``encoder`` made
-    them from recordings of events, on which calling it changes nothing. Frames are kept in the user's cache
-    (`spikeloom.data.events.frames`) and mapped from there into memory, writable as a private copy.
+    Samples are images (n, values), in the order of rows, columns and colors, for ``encoder`` to be called on, or frames
+    (n, time steps, n_in) as ``encoder`` made them from recordings of events, on which calling it changes nothing.
+    Frames are kept in the user's cache (`spikeloom.data.events.frames`) and mapped from there into memory, writable as
+    a private copy.
 
     Parameters
     ----------
-    name : a key of `DATASETS`
+    name : a key of `DATASETS`, or a `Dataset`
     split : "train" or "test"
     data_dir : path, needed for all but the digits
-        for images, the folder with the four IDX files, plain or gzipped; for events, the one that holds what
-        `spikeloom.data.events.SOURCES` says; or one that has them in a folder called ``name``
+        for images, the folder with the four IDX files, plain or gzipped, or for CIFAR-10 those of
+        `spikeloom.data.cifar.LAYOUTS`, and for images with boxes what `spikeloom.data.voc.load` says; for events, the
+        one that holds what `spikeloom.data.events.SOURCES` or `spikeloom.data.gen1` says; or one that has them in a
+        folder called ``name``
     encoder : Frames, needed for events
     count : int, optional
         only the first so many; of recordings whose frames are not in the cache no others are read then
@@ -92,14 +115,24 @@ def load(name, split, data_dir=None, encoder=None, count=None):
     Raises `SpikeloomError` when a file is missing, truncated or not what it should be.
     """
     dataset = find(name)
+    name = dataset.name
     if split not in SPLITS:
         raise SpikeloomError(f"Split must be one of {', '.join(SPLITS)}, not {split!r}")
     if dataset.has_events:
         dataset.input_format(encoder)
-        recordings = events.recordings(dataset, split, data_dir)
+        recordings = (gen1.moments(dataset, split, data_dir, encoder) if name == "gen1" else
+                      events.recordings(dataset, split, data_dir))
         samples, labels = recordings, recordings.labels
+    elif name == "digits":
+        samples, labels = _digits(split)
+    elif name == "cifar10":
+        samples, labels = cifar.load(split, data_dir)
+    elif name == "voc":
+        images = voc.Images(dataset.names, dataset.height, dataset.width, dataset.colors == 1)
+        annotated = voc.load(images, split, data_dir, count and max(1, count))
+        samples, labels = annotated.images, annotated.labels
     else:
-        samples, labels = _digits(split) if name == "digits" else _idx(dataset, split, data_dir)
+        samples, labels = _idx(dataset, split, data_dir)
     if count is not None and not 1 <= count <= len(labels):
         raise SpikeloomError(f"Samples of the {split} split of {name} must be between 1 and {len(labels)}, "
                              f"not {count}")
@@ -112,19 +145,22 @@ def samples(description, split, count=None, data_dir=None):
     Parameters
     ----------
     description : dict
-        ``network.notes["data"]``: {"dataset": name, "encoder": {"kind": kind, **fields}}
+        ``network.notes["data"]``: {"dataset": name, "encoder": {"kind": kind, **fields}}, and for "voc" the fields of
+        its "images"
     split, count, data_dir : as for `load`
     """
-    name, encoder = described(description)
-    loaded, labels = load(name, split, data_dir, encoder, count)
+    dataset, encoder = described(description)
+    loaded, labels = load(dataset, split, data_dir, encoder, count)
     return encoder(torch.from_numpy(loaded)).numpy().astype(np.int64), labels
 
 
 def described(description):
-    """The name of the data set, and the encoder, in a network's ``notes["data"]``."""
+    """The `Dataset`, and the encoder, in a network's ``notes["data"]``."""
     try:
-        fields = dict(description["encoder"])
-        return description["dataset"], ENCODERS[fields.pop("kind")](**fields)
+        fields, images = dict(description["encoder"]), description.get("images")
+        if images is not None:
+            images = voc.Images(**{**images, "classes": tuple(images["classes"])})
+        return find(description["dataset"], images), ENCODERS[fields.pop("kind")](**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise SpikeloomError("The network does not say how its data was encoded "
                              f"({type(error).__name__}: {error})") from None

@@ -228,8 +228,8 @@ def augmented(config, samples, generator):
     if dataset.has_events:
         frames = samples.view(*samples.shape[:2], *config.input.shape)
         return config.training.augment.frames(frames, generator).flatten(2)
-    grey = samples.float().div_(255).view(len(samples), dataset.height, dataset.width)
-    return config.training.augment(grey, generator).flatten(1)
+    images = samples.float().div_(255).view(len(samples), *dataset.shape)
+    return config.training.augment(images, generator).flatten(1)
 
 
 @torch.no_grad()

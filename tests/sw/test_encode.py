@@ -61,8 +61,11 @@ def test_delta_fires_where_rows_change():
     spikes = encoder(grey(255, 0, 255, 200, 0, 200))  # rows: (255, 0), (255, 200), (0, 200)
     assert spikes.tolist() == [[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]]
     assert encoder.input_format((3, 2, 1)) == InputFormat(4, 1, (2, 2, 1))
+    colors = Delta(2, threshold=0.5)(grey(255, 0, 0, 0, 0, 255, 255, 255, 0, 0, 0, 0))  # 2 x 2 pixels
+    assert colors.tolist() == [[[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]]
+    assert encoder.input_format((3, 2, 3)) == InputFormat(12, 1, (2, 2, 3))
     with pytest.raises(SpikeloomError, match="images of 7 pixels do not divide into 3 rows"):
-        encoder.input_format((7, 1, 1))
+        encoder.input_format((7, 1, 3))
 
 
 @pytest.mark.parametrize("cls", [cls for cls in ENCODERS.values() if cls is not Frames])

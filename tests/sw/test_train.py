@@ -544,27 +544,37 @@ def test_an_unfinished_run_is_not_quantized(tmp_path):
 
 
 def test_augmentation_moves_and_repeats_by_its_generator():
-    images = torch.zeros(64, 28, 28)
+    images = torch.zeros(64, 28, 28, 1)
     images[:, 10:18, 10:18] = 1
     change = augment.Augment(shift=3.0)
     moved = change(images, torch.Generator().manual_seed(1))
     assert torch.equal(moved, change(images, torch.Generator().manual_seed(1)))
     assert not torch.equal(moved, change(images, torch.Generator().manual_seed(2)))
-    torch.testing.assert_close(moved.sum((1, 2)), torch.full((64,), 64.0))
+    torch.testing.assert_close(moved.sum((1, 2, 3)), torch.full((64,), 64.0))
     ramp = torch.arange(28.0)
-    center = (moved.sum(1) @ ramp) / 64
+    center = (moved.sum((1, 3)) @ ramp) / 64
     assert 1.5 < (center - 13.5).abs().max() <= 3.001
     assert (center - 13.5).mean().abs() < 1
     for kind in ("rotate", "scale", "shear", "elastic"):
         other = augment.Augment(**{kind: 0.3 if kind in ("scale", "shear") else 5.0})
         assert (other(images, torch.Generator().manual_seed(1)) - images).abs().mean() > 1e-3
     assert augment.Augment()(images, None) is images
-    random = torch.rand(64, 28, 28)
+    random = torch.rand(64, 28, 28, 3)
     flipped = augment.Augment(flip=True)(random, torch.Generator().manual_seed(1))
     mirrored = [torch.equal(image, each.flip(1)) for image, each in zip(flipped, random, strict=True)]
     assert 16 < sum(mirrored) < 48
     assert all(mirror or torch.equal(image, each)
                for mirror, image, each in zip(mirrored, flipped, random, strict=True))
+
+
+def test_augmentation_does_the_same_to_all_colors():
+    change = augment.Augment(shift=3.0, rotate=10.0, scale=0.2, shear=0.1, elastic=1.0, flip=True)
+    images = torch.rand(16, 12, 10, 3)
+    moved = change(images, torch.Generator().manual_seed(1))
+    assert moved.shape == images.shape
+    for color in range(3):
+        alone = change(images[..., color:color + 1], torch.Generator().manual_seed(1))
+        assert torch.equal(moved[..., color:color + 1], alone)
 
 
 def test_frames_are_shifted_and_flipped_as_a_whole():

@@ -1039,14 +1039,14 @@ class Network:
                 if entry.get("shortcut") is not None:
                     fields["shortcut"] = Shortcut(**_synapses_fields(Shortcut, entry["shortcut"]),
                                                   weights=arrays[f"{number}.shortcut_weights"])
-                for part, cls in (("attention", Attention), ("gate", ChannelGate), ("block_gate", BlockGate)):
+                for part, made in (("attention", Attention), ("gate", ChannelGate), ("block_gate", BlockGate)):
                     if entry.get(part) is None:
                         continue
                     of_part = {name: arrays[f"{number}.{part}_{name}"] for name in _PARTS[part][1]}
                     if "table" in of_part:
                         of_part["table"] = tuple(of_part["table"].tolist())
                     form = WeightFormat(**entry[part]["weight_format"])
-                    fields[part] = cls(**entry[part] | {"weight_format": form}, **of_part)
+                    fields[part] = made(**entry[part] | {"weight_format": form}, **of_part)
                 layers.append(kind(**fields, **_synapses_fields(kind, entry), weights=arrays[f"{number}.weights"]))
             return cls(InputFormat(**header["input"]), tuple(layers), header["time_steps"], header["readout"],
                        header.get("notes", {}), header.get("votes", 1))

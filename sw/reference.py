@@ -31,15 +31,15 @@ pool
 shortcut
     a second convolution, from another source, whose sum is added to I_j.
 gate
-    of a convolution: channel c is open at time step t where Σ_d G[c, d] · table[min(⌊r[t, d] / 2^shift⌋, n − 1)] + b_c is
-    above 0, for a table of n entries; r[t, d] is the sum over all positions, and over the ``reduce`` channels from
+    of a convolution: channel c is open at time step t where Σ_d G[c, d] · table[min(⌊r[t, d] / 2^shift⌋, n − 1)] + b_c
+    is above 0, for a table of n entries; r[t, d] is the sum over all positions, and over the ``reduce`` channels from
     d·reduce on, of what comes from the source, which is never negative. All of a time step's inputs are needed before
-    it can go on. I_j = 0 where the neuron's channel is closed, shortcut and bias included.
+    it can go on. Where the neuron's channel is closed I_j = 0, shortcut and bias included.
 gate of blocks
-    of a convolution: where S[t, y, x, d] is the sum of V_j[t-1] over channel d's neurons in the y-th block of rows and x-th
-    block of columns (the last ones may be cut off), and zero outside, the block is open in channel c at time step t
-    where Σ_d Σ_i Σ_j G[c, d, i, j] · S[t, y + i − p, x + j − p, d] + b_c is 0 or above, for a k x k kernel and
-    p = (k − 1) / 2; over d = c alone where G has one channel for each. U_j = 0 where the neuron's block is closed.
+    of a convolution: the block y, x of rows and columns (those at the end may be cut off) is open in channel c at time
+    step t where Σ_d Σ_i Σ_j G[c, d, i, j] · S[t, y + i − p, x + j − p, d] + b_c is 0 or above, for a k x k kernel and
+    p = (k − 1) / 2. S[t, y, x, d] is the sum of V_j[t-1] over the block's neurons of channel d, and zero outside the
+    map. Of a G that has one channel for each c, d = c alone counts. Where the neuron's block is closed U_j = 0.
 leak
     ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: an entry for each stored state, the first for the lowest.
 fire

@@ -143,6 +143,10 @@ class Core:
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
         if self.layer.attention:
             raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
+        for name in ("gate", "block_gate"):
+            if getattr(self.layer, name):
+                raise SpikeloomError(f"Layer {self.layer.name}: a {name.replace('_', ' ')} runs in the reference, not "
+                                     "yet in gateware")
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
         _ = self.sparse_rows  # checks itself
@@ -198,11 +202,11 @@ class Core:
     def update_cycles(self):
         """Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
         neuron must keep apart."""
-        grid = self.layer.grid
-        if not grid:
+        if not self.layer.grid:
             return self.UPDATE_CYCLES
         decoding = not isinstance(self.layer.leak, TableLeak)  # whose entries are potentials
-        return self.UPDATE_CYCLES + decoding + self.encoding_cycles - 1
+        # Firing and reset take two cycles, saturation one.
+        return self.UPDATE_CYCLES + decoding + self.encoding_cycles - (3 if self.encodes_at_once else 1)
 
     @property
     def longer_updates(self):
@@ -217,13 +221,26 @@ class Core:
         grid = self.layer.grid
         if grid.bounds is not None:
             return 2 * grid.width + 1
-        return 2 if self.rounds or (grid.low, grid.high) == (-1, 1) else grid.width + 2
+        return 2 if self.rounds or self.ternary else grid.width + 2
+
+    @property
+    def encodes_at_once(self):
+        """Whether a potential becomes a level while it is compared with the threshold: where the reset leaves it as it
+        is, or at a zero whose level is zero."""
+        grid, reset = self.layer.grid, self.layer.reset
+        return reset == "none" or (reset == "zero" and (grid.bounds is None or grid.level(0, 1) == 0))
 
     @property
     def rounds(self):
         """Whether levels are of a step that is a power of two, and nearest."""
         grid = self.layer.grid
         return grid.bounds is None and grid.step is not None and grid.step & (grid.step - 1) == 0
+
+    @property
+    def ternary(self):
+        """Whether there are three levels, one of them below zero, and nearest."""
+        grid = self.layer.grid
+        return grid.bounds is None and (grid.low, grid.high) == (-1, 1)
 
     @property
     def pace(self):

@@ -23,7 +23,7 @@ from .waiting import waiting_rows
 from .words import WordFormat
 
 KIND = "program"
-VERSION = 3
+VERSION, VERSIONS = 4, (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class Program:
     @classmethod
     def load(cls, path):
         """Read a program file; raises `SpikeloomError` when it is not a valid one."""
-        header, arrays = files.load(path, KIND, 1, 2, VERSION)
+        header, arrays = files.load(path, KIND, *VERSIONS)
         network = Network.from_content(header.get("network", {}), arrays, str(path))
         try:
             # Version 1 knew neither other memories nor reloadable programs.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -24,8 +25,9 @@ from torch.nn import functional
 
 from . import quantizers, ranks
 from .attention import JointAttention
+from .gates import SpikingBlockGate, SpikingChannelGate
 from .membranes import Exact
-from .neuron import Neuron, parts, scan, workspace
+from .neuron import Neuron, gated_scan, parts, scan, workspace
 from .weighted import Weighted, evaluating, integer_array
 
 #: So many values the largest tensor of a `batch_size` has: 8 MiB of float32, which stay in a processor's cache.
@@ -312,6 +314,11 @@ class _Neurons:
         return (*self.branches, self.attention) if self.attention else self.branches
 
     @property
+    def gates(self):
+        """Its gates, of channels and of blocks."""
+        return tuple(gate for gate in (self.gate, self.block_gate) if gate)
+
+    @property
     def own_tensors(self):
         """(owner, name) of every tensor of weights of the layer, its shortcut and its attention."""
         return [(owner, name) for owner in self.weighted for name in owner.tensors]
@@ -324,7 +331,7 @@ class _Neurons:
     def limit(self):
         """Clip the latents in place to what their integers can reach."""
         super().limit()
-        for other in self.weighted[1:]:
+        for other in (*self.weighted[1:], *self.gates):
             other.limit()
         if isinstance(self.norm, BatchNorm):
             self.threshold.clamp_(min=LEAST_DEVIATIONS)
@@ -383,8 +390,14 @@ class _Neurons:
             threshold, bias = self.used(quantized, mean, deviation)
             current = _Normed.apply(current, self.bias if self._centered else None, mean, deviation, bias.detach(),
                                     self.training)
-        return scan(current, _each_position(threshold, math.prod(self.shape)), self.neuron, time_steps=time_steps,
-                    quantized=quantized, record=record)
+        if self.gate:
+            opened = self.gate(inputs[0], quantized).unsqueeze(2)
+            current = (current.unflatten(2, (-1, self.shape[2])) * opened).flatten(2)
+        run, options = scan, {"time_steps": time_steps, "quantized": quantized, "record": record}
+        if self.block_gate:
+            run, options["opened"] = gated_scan, functools.partial(self.block_gate, threshold=threshold.detach(),
+                                                                   quantized=quantized)
+        return run(current, _each_position(threshold, math.prod(self.shape)), self.neuron, **options)
 
     @torch.no_grad()
     def take(self, other):
@@ -413,6 +426,9 @@ class _Neurons:
             self.mean.copy_(other.mean * kept * ratio)
             self.deviation.copy_(other.deviation * ratio)
             ratio = 1.0
+        for mine, its in ((self.gate, other.gate), (self.block_gate, other.block_gate)):
+            if mine and its and mine.weight.shape == its.weight.shape:
+                mine.take(its)
         threshold = other.threshold * ratio
         self.threshold.copy_(threshold.mean() if len(self.threshold) < len(threshold) else threshold)
         self.bias.copy_(other.bias * kept * ratio)
@@ -422,7 +438,10 @@ class _Neurons:
         with torch.no_grad(), evaluating(self):
             threshold, bias = (integer_array(tensor) for tensor in self.used(True))
             layer = self._integer(lambda branch: integer_array(branch.used_weight(True)), threshold, bias)
-        return dataclasses.replace(layer, attention=self.attention.to_attention()) if self.attention else layer
+            parts = {"attention": self.attention and self.attention.to_attention(),
+                     "gate": self.gate and self.gate.to_gate(),
+                     "block_gate": self.block_gate and self.block_gate.to_gate(self.used(True)[0])}
+        return dataclasses.replace(layer, **{name: part for name, part in parts.items() if part})
 
     def _integer_neurons(self, threshold, bias):
         neuron = self.neuron
@@ -442,7 +461,7 @@ class SpikingDense(_Neurons, _Synapses):
     ``weight`` has shape (n_out, inputs after pooling).
     """
 
-    shortcut = None
+    shortcut = gate = block_gate = None
 
     def __init__(self, n_in, n_out, neuron, *, weights=None, threshold=8.0, name="dense", source=None,
                  attention=None, pool=None, norm=None, thresholds="channel",
@@ -478,16 +497,18 @@ class SpikingConv2d(_Neurons, _Convolution):
         positions of zeros on each side; by default half the kernel, which keeps the size of maps
     shortcut : SpikingShortcut, optional
         a second branch, whose currents are added
+    gate : SpikingChannelGate, optional
+    block_gate : SpikingBlockGate, optional
 
     ``weight`` has shape (channels, channels in / groups, kernel, kernel).
     """
 
     def __init__(self, input_shape, channels, neuron, *, kernel=3, stride=1, padding=None, groups=1, weights=None,
                  threshold=8.0, name="conv", source=None, attention=None, pool=None, shortcut=None, norm=None,
-                 thresholds="channel", threshold_quantizer=None, bias_quantizer=None):
+                 thresholds="channel", threshold_quantizer=None, bias_quantizer=None, gate=None, block_gate=None):
         padding = kernel // 2 if padding is None else padding
         super().__init__(input_shape, channels, kernel, stride, padding, groups, weights, source, pool, attention)
-        self.shortcut = shortcut
+        self.shortcut, self.gate, self.block_gate = shortcut, gate, block_gate
         self._init_neurons(channels, neuron, threshold, name, norm, thresholds, threshold_quantizer, bias_quantizer)
 
     def _integer(self, weights, threshold, bias):
@@ -547,8 +568,13 @@ class SpikingNetwork(nn.Module):
         return scores.unflatten(1, (-1, self.votes)).sum(2)
 
     @property
+    def penalty(self):
+        """What gates add to the loss of the batch that was seen last, a scalar."""
+        return sum(gate.penalty for layer in self.layers for gate in layer.gates)
+
+    @property
     def tensors(self):
-        """(owner, name) of every tensor of weights."""
+        """(owner, name) of every tensor of weights, without those of gates."""
         return [tensor for layer in self.layers for tensor in layer.own_tensors]
 
     def take(self, other):
@@ -591,7 +617,7 @@ class SpikingNetwork(nn.Module):
 def from_network(network):
     """A `SpikingNetwork` whose latents are the integers of ``network``, to be run and not to be trained."""
     return SpikingNetwork(network.input, [_from_layer(layer) for layer in network.layers], network.time_steps,
-                          network.readout, network.votes)
+                          network.readout, network.votes).eval()
 
 
 def _from_layer(layer):
@@ -611,7 +637,10 @@ def _from_layer(layer):
             groups=layer.shortcut.groups, weights=quantizers.Exact(layer.shortcut.weight_format),
             pool=layer.shortcut.pool)
         module = SpikingConv2d(layer.input_shape, layer.shape[2], neuron, kernel=layer.kernel, stride=layer.stride,
-                               padding=layer.padding, groups=layer.groups, shortcut=shortcut, **options)
+                               padding=layer.padding, groups=layer.groups, shortcut=shortcut,
+                               gate=layer.gate and SpikingChannelGate.from_gate(layer.gate, layer),
+                               block_gate=layer.block_gate and SpikingBlockGate.from_gate(layer.block_gate, layer),
+                               **options)
     with torch.no_grad():
         for branch, of_branch in zip(module.branches, layer.branches, strict=True):
             branch.weight.copy_(torch.from_numpy(of_branch.weights.copy()))

@@ -9,13 +9,14 @@ for membrane (all values stay below 2^24: `spikeloom.network` checks it).
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import RESETS, GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
 
 from .membranes import Exact, Levels, Shared, Tanh, stored
+from .quantizers import straight_through
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 #: Of a tensor over time steps that neurons are run on at once: with the other tensors they need, a processor's cache.
@@ -126,6 +127,24 @@ def scan(current, threshold, neuron, *, time_steps=None, quantized=True, record=
     time_steps = time_steps or len(current)
     spikes, *membranes = _Scan.apply(current, threshold, neuron, time_steps, quantized, record)
     return spikes, membranes[0] if record else None
+
+
+def gated_scan(current, threshold, neuron, opened, *, time_steps=None, quantized=True, record=True):
+    """As `scan`, where potentials are multiplied before they fire by ``opened``, a function of those (batch, neurons)
+    that the time step before left, which passes no gradient on to them."""
+    time_steps = time_steps or len(current)
+    v = current.new_zeros(current.shape[1:])
+    leak, alone = _leak(neuron.leak, neuron, quantized, current), replace(neuron, leak=NoLeak())
+    spikes, membranes = [], []
+    for t in range(time_steps):
+        before = v.detach()
+        leaked = straight_through(v * _leak_slope(neuron, before), leak(before, 0, torch.empty_like(before)))
+        u = (leaked + current[min(t, len(current) - 1)]) * opened(before)
+        z, stored = scan(u.unsqueeze(0), threshold, alone, quantized=quantized)
+        v = stored[0]
+        spikes.append(z[0])
+        membranes.append(v)
+    return torch.stack(spikes), torch.stack(membranes) if record else None
 
 
 class _Scan(torch.autograd.Function):

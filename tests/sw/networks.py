@@ -13,6 +13,8 @@ from spikeloom.network import (
     LONGEST_KERNEL,
     RESETS,
     Attention,
+    BlockGate,
+    ChannelGate,
     Conv2d,
     Dense,
     GradedSpike,
@@ -147,6 +149,31 @@ def convolutions(draw, shape, name, **fields):
 
 
 @st.composite
+def gates(draw, layer, high):
+    """A `Conv2d` with gates of both kinds, of one, or of none; what comes in is ``high`` at most."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    channels, form = layer.shape[2], draw(st.sampled_from([form for form in WEIGHT_FORMATS if form.width <= 4]))
+    gate = block_gate = None
+    if draw(st.booleans()):
+        rows, columns, channels_in = layer.input_shape
+        reduce = draw(st.sampled_from([each for each in range(1, channels_in + 1) if channels_in % each == 0]))
+        table = rng.integers(0, draw(st.sampled_from([3, 255])) + 1, 2 ** draw(st.integers(1, 6)))
+        largest = rows * columns * reduce * high
+        gate = ChannelGate(rng.choice(form.values, (channels, channels_in // reduce)), form,
+                           rng.integers(-9, 10, channels), tuple(table.tolist()),
+                           draw(st.integers(0, max(0, largest.bit_length() - 3))), reduce)
+    if draw(st.booleans()):
+        k, seen = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([1, channels]))
+        block_gate = BlockGate(rng.choice(form.values, (channels, seen, k, k)), form, rng.integers(-2, 5, channels),
+                               draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    try:
+        return dataclasses.replace(layer, gate=gate, block_gate=block_gate)
+    except SpikeloomError as error:  # of wide membranes and heavy weights
+        assume("beyond the 2^24" not in str(error))
+        raise
+
+
+@st.composite
 def shortcuts(draw, shapes, wanted):
     """A `Shortcut` from one of ``shapes`` (by source) to a map of the ``wanted`` shape, or None where none leads
     there."""
@@ -164,9 +191,9 @@ def shortcuts(draw, shapes, wanted):
 
 
 @st.composite
-def map_networks(draw, max_layers=4, attention=False):
+def map_networks(draw, max_layers=4, attention=False, gated=False):
     """A `Network` of one to ``max_layers`` small layers, convolutions before the last: with pools, strides, paddings,
-    groups, shortcuts from anywhere before, votes, and if asked for attention."""
+    groups, shortcuts from anywhere before, votes, and if asked for attention and gates."""
     time_steps = draw(st.integers(1, 5))
 
     def attended(shape):
@@ -175,6 +202,7 @@ def map_networks(draw, max_layers=4, attention=False):
     shape = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
     entry = InputFormat(math.prod(shape), draw(st.sampled_from([1, 1, 2, 8])), shape)
     shapes, made = {INPUT: entry.shape}, []
+    bounds = {INPUT: entry.bounds}
     for number in range(draw(st.integers(0, max_layers - 1))):
         before, name = list(shapes)[-1], f"layer_{number}"
         source = draw(st.sampled_from([before, *shapes]))
@@ -186,7 +214,9 @@ def map_networks(draw, max_layers=4, attention=False):
         assume(shortcut or source == before)
         if shortcut and (source != before or draw(st.booleans())):
             layer = dataclasses.replace(layer, shortcut=shortcut)
-        shapes[name] = layer.shape
+        if gated and bounds[source][0] >= 0:
+            layer = draw(gates(layer, bounds[source][1]))
+        shapes[name], bounds[name] = layer.shape, (layer.fire.low, layer.fire.high)
         made.append(layer)
     source, shape = list(shapes.items())[-1]
     pool, classes, votes = draw(pools(shape)), draw(st.integers(1, 4)), draw(st.integers(1, 3))

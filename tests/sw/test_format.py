@@ -19,6 +19,8 @@ from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     RESETS,
     Attention,
+    BlockGate,
+    ChannelGate,
     Conv2d,
     Dense,
     GradedSpike,
@@ -48,7 +50,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == {"network": 3, "program": 3, "simulation": 1}[kind]
+    assert header["kind"] == kind and header["version"] == {"network": 4, "program": 4, "simulation": 1}[kind]
     return header, arrays
 
 
@@ -132,6 +134,36 @@ def plain_currents(layer, z, shape, z_shortcut, shape_shortcut):
     return sums, made
 
 
+def plain_open_channels(layer, z):
+    """Whether each channel of a layer with a gate is open, for the map ``z`` that comes in."""
+    _, _, channels = layer["input_shape"]
+    reduce, table = layer["gate"]["reduce"], layer["gate_table"]
+    seen = [sum(sum(z[c::channels]) for c in range(first, first + reduce)) for first in range(0, channels, reduce)]
+    seen = [table[min(total // 2 ** layer["gate"]["shift"], len(table) - 1)] for total in seen]
+    return [sum(weight * entry for weight, entry in zip(row, seen, strict=True)) + bias > 0
+            for row, bias in zip(layer["gate_weights"], layer["gate_bias"], strict=True)]
+
+
+def plain_open_blocks(layer, v, shape):
+    """Whether each neuron of a layer with a gate of blocks is open, for potentials ``v`` in a map of ``shape``."""
+    rows, columns, channels = shape
+    high, wide, weights = layer["block_gate"]["rows"], layer["block_gate"]["columns"], layer["block_gate_weights"]
+
+    def block_sum(y, x, d):
+        return sum(v[(row * columns + column) * channels + d]
+                   for row in range(y * high, min((y + 1) * high, rows)) if y >= 0
+                   for column in range(x * wide, min((x + 1) * wide, columns)) if x >= 0)
+
+    def is_open(y, x, c):
+        k, own = len(weights[c][0]), len(weights[c]) == 1
+        total = sum(weights[c][d][i][j] * block_sum(y + i - (k - 1) // 2, x + j - (k - 1) // 2, c if own else d)
+                    for d, i, j in itertools.product(range(len(weights[c])), range(k), range(k)))
+        return total + layer["block_gate_bias"][c] >= 0
+
+    return [is_open(y // high, x // wide, c)
+            for y, x, c in itertools.product(range(rows), range(columns), range(channels))]
+
+
 def plain_store(layer, v, threshold):
     """What a layer with a grid keeps of a potential."""
     grid = layer["grid"]
@@ -145,15 +177,17 @@ def plain_store(layer, v, threshold):
     return level * threshold // 2 ** grid["shift"] if "shift" in grid else level * grid["step"]
 
 
-def plain_step(layer, sums, v):
+def plain_step(layer, sums, v, channels=None, blocks=None):
     """One time step of a layer: what it fires for ``sums``, while ``v``, its membrane potentials, are updated in
-    place."""
+    place; which channels, and which neurons, its gates leave open."""
     v_min, v_max = -(2 ** (layer["v_width"] - 1)), 2 ** (layer["v_width"] - 1) - 1
     grid = layer.get("grid")
     fired = []
     for j, total in enumerate(sums):
         channel = j % len(layer["threshold"])
         i = total + layer["bias"][channel]
+        if channels and not channels[channel]:
+            i = 0
 
         if layer["leak"]["kind"] == "none":
             leaked = v[j]
@@ -162,6 +196,8 @@ def plain_step(layer, sums, v):
         elif layer["leak"]["kind"] == "table":
             leaked = layer["leak_table"][v[j] // grid["step"] - grid["low"] if grid else v[j] - v_min]
         u = leaked + i
+        if blocks and not blocks[j]:
+            u = 0
 
         threshold = layer["threshold"][channel]
         if layer["fire"]["kind"] == "spike":
@@ -202,7 +238,9 @@ def plain_run(header, arrays, samples):
                 shortcut = (sent[other][t], shapes[other]) if other else (None, None)
                 sums, shapes[layer["name"]] = plain_currents(layer, z, shapes[source], *shortcut)
                 v = v or [0] * len(sums)
-                spikes[number][-1].append(plain_step(layer, sums, v))
+                channels = plain_open_channels(layer, z) if "gate" in layer else None
+                blocks = plain_open_blocks(layer, v, shapes[layer["name"]]) if "block_gate" in layer else None
+                spikes[number][-1].append(plain_step(layer, sums, v, channels, blocks))
                 membranes[number][-1].append(list(v))
             sent[layer["name"]], before = spikes[number][-1], layer["name"]
         if header["readout"] == "count":
@@ -313,12 +351,14 @@ def random_map_network(number):
     groups = int(rng.integers(1, 3))
     shape = (int(rng.integers(5, 8)), int(rng.integers(4, 8)), 2 * groups)
     first = Conv2d(**neurons("first", 4), input_shape=shape, weights=drawn(4, 2, 3, 3), groups=groups,
-                   padding=int(rng.integers(0, 3)), stride=int(rng.integers(1, 3)))
+                   padding=int(rng.integers(0, 3)), stride=int(rng.integers(1, 3)),
+                   block_gate=BlockGate(drawn(4, (1, 4)[number % 2], 3, 3), form, rng.integers(-2, 9, 4), 2, 3))
     pool = (None, Pool("max", 1, 2), Pool("sum", 2, 1))[number % 3]
     second = Conv2d(**neurons("second", 6), input_shape=first.shape, weights=drawn(6, 4, 1, 1), pool=pool,
                     attention=attention(4))
     third = Conv2d(**neurons("third", 6), input_shape=second.shape, weights=drawn(6, 6, 1, 1),
-                   shortcut=Shortcut("first", first.shape, drawn(6, 2, 1, 1), form, groups=2, pool=pool))
+                   shortcut=Shortcut("first", first.shape, drawn(6, 2, 1, 1), form, groups=2, pool=pool),
+                   gate=ChannelGate(drawn(6, 3), form, rng.integers(-9, 10, 6), (0, 1, 3, 9), number % 3, 2))
     pool = Pool(("max", "sum")[number % 2], *third.shape[:2])
     last = Dense(**neurons("last", 6), weights=drawn(6, 6), input_shape=third.shape, pool=pool,
                  attention=attention(6))
@@ -352,6 +392,17 @@ def test_the_simulator_uses_nothing_of_spikeloom():
         for value in (globals().get(name) for name in function.__code__.co_names):
             origin = getattr(value, "__module__", None) or getattr(value, "__name__", "")
             assert not origin.startswith("spikeloom"), f"{function.__name__} uses {value}"
+
+
+def test_gates_above_open_and_close():
+    for number in range(len(FORMATS)):
+        network = random_map_network(number)
+        inputs, (first, _, third, *_) = random_inputs(network, number), network.layers
+        trace = reference.run(network, inputs)
+        blocks = reference.open_blocks(first, trace.membranes[0].reshape(-1, math.prod(first.shape[:2]), 4))
+        assert blocks.any() and not blocks.all()
+        channels = reference.open_channels(third, trace.spikes[1])
+        assert channels.any() and not channels.all()
 
 
 def test_the_networks_above_hold_every_kind_and_do_something():

@@ -61,6 +61,13 @@ def test_attention_in_torch_equals_the_reference(data):
     assert_same(network, data.draw(random_inputs(network)))
 
 
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_gates_in_torch_equal_the_reference(data):
+    network = data.draw(map_networks(max_layers=3, gated=True))
+    assert_same(network, data.draw(random_inputs(network)))
+
+
 def single(weight, threshold, *, v_width=4, bias=0, **options):
     """One neuron with one input of 8 bits."""
     layer = Dense("one", np.array([[weight]]), WeightFormat("int", 8), np.array([threshold]),
@@ -497,7 +504,7 @@ def test_losses_see_the_mean_of_votes_and_scores_are_their_sum():
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_network_survives_the_way_through_torch(data):
-    network = data.draw(networks() | map_networks() | map_networks(attention=True))
+    network = data.draw(networks() | map_networks() | map_networks(attention=True, gated=True))
     assert model.from_network(network).to_network().digest == network.digest
 
 

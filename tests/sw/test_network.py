@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import zipfile
 
 import numpy as np
@@ -13,6 +14,8 @@ from spikeloom import files, network
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     Attention,
+    BlockGate,
+    ChannelGate,
     Conv2d,
     Dense,
     GradedSpike,
@@ -53,6 +56,24 @@ def attention(time_steps=5, channels=2, k=3, **changes):
               "channel_weights": np.ones((channels, channels, 2), int), "weight_format": WeightFormat("ternary", 2),
               "shift": 4, "table": (0, 1, 2, 3)}
     return Attention(**fields | changes)
+
+
+def gated(**changes):
+    """A convolution with gates of both kinds and a dense layer; ``changes`` are to fields of the convolution."""
+    first = conv(padding=1, **{"gate": channel_gate(), "block_gate": block_gate()} | changes)
+    return Network(InputFormat(40, 1, first.input_shape), (first, dense("last", math.prod(first.shape), 2)), 5)
+
+
+def channel_gate(channels=3, seen=2, **changes):
+    fields = {"weights": np.ones((channels, seen), int), "weight_format": WeightFormat("ternary", 2),
+              "bias": np.arange(channels), "table": (0, 1, 2, 5), "shift": 2}
+    return ChannelGate(**fields | changes)
+
+
+def block_gate(channels=3, seen=3, k=3, **changes):
+    fields = {"weights": np.ones((channels, seen, k, k), int), "weight_format": WeightFormat("ternary", 2),
+              "bias": np.arange(channels)}
+    return BlockGate(**fields | changes)
 
 
 def attended(*, width=1, **changes):
@@ -136,6 +157,28 @@ def small():
     (lambda: conv(shortcut=shortcut()),
      "Layer c, shortcut: gives a map of 4 x 5 x 3, where the layer's own convolution gives 2 x 3 x 3"),
     (lambda: dense(attention=attention()), "Layer a: a map's shape is (rows, columns, channels), not None"),
+    (lambda: gated(gate=channel_gate(reduce=3)), "Layer c, gate: reduce must divide its 2 channels in, not be 3"),
+    (lambda: gated(gate=channel_gate(seen=1)), "Layer c, gate: weights must have shape (3, 2), not (3, 1)"),
+    (lambda: gated(gate=channel_gate(bias=np.zeros(2, int))),
+     "Layer c, gate: bias must have shape (3,), one for each channel, not (2,)"),
+    (lambda: gated(gate=channel_gate(weights=np.full((3, 2), 2))),
+     "Layer c, gate: weight [0, 0] = 2 is not on the 2-bit ternary grid"),
+    (lambda: gated(gate=channel_gate(table=(1, 2, 3))),
+     "Layer c, gate: table must have 2 to 65536 entries, a power of two, not 3"),
+    (lambda: gated(gate=channel_gate(table=(0, 2**15))),
+     "Layer c, gate: table entries must be integers from 0 to 32767"),
+    (lambda: gated(gate=channel_gate(shift=-1)), "Layer c, gate: shift must be between 0 and 48, not -1"),
+    (lambda: gated(gate=channel_gate(bias=np.full(3, 2**24 - 1))),
+     "Layer c, gate: sums reach ±16777225, beyond the 2^24 that float32 holds exactly; use smaller weights"),
+    (lambda: residual(first=conv("first", padding=1, fire=GradedSpike(-1, 1)), second=conv(
+        "second", (4, 5, 3), padding=1, gate=channel_gate(seen=3))),
+     "Layer second, gate: takes values that are not negative, but its source sends -1 and more"),
+    (lambda: gated(block_gate=block_gate(k=2)), "Layer c, block gate: its kernel must be odd and at most 7, not 2"),
+    (lambda: gated(block_gate=block_gate(seen=2)),
+     "Layer c, block gate: weights must have shape (3, 3, 3, 3), not (3, 2, 3, 3)"),
+    (lambda: gated(block_gate=block_gate(rows=17)), "Layer c, block gate: rows must be between 1 and 16, not 17"),
+    (lambda: gated(block_gate=block_gate(bias=np.full(3, -2**24 + 1))),
+     "Layer c, block gate: sums reach ±16778079, beyond the 2^24 that float32 holds exactly; use smaller weights"),
     (lambda: attended(time_weights=np.ones((5, 4, 3), int)),
      "Layer c, attention: time_weights must have shape (5, 5, 1 to 7), not (5, 4, 3)"),
     (lambda: attended(k=8), "Layer c, attention: time_weights must have shape (5, 5, 1 to 7), not (5, 5, 8)"),
@@ -272,6 +315,21 @@ def test_attention_reads_back(tmp_path):
         assert attended(**changes).digest != made.digest
 
 
+def test_gates_read_back(tmp_path):
+    made = gated()
+    made.save(tmp_path / "network.npz")
+    again = Network.load(tmp_path / "network.npz")
+    assert same(again, made)
+    assert again.layers[0].gate.table == (0, 1, 2, 5) and again.layers[0].block_gate.rows == 2
+
+
+def test_what_is_closed_is_within_the_bounds():
+    biased = conv(bias=np.full(3, 100))
+    assert biased.potential_bounds(0, 5) == (biased.v_min + 100, biased.v_max + 105)
+    for options in ({"gate": channel_gate()}, {"block_gate": block_gate()}):
+        assert conv(bias=np.full(3, 100), **options).potential_bounds(0, 5) == (biased.v_min, biased.v_max + 105)
+
+
 @pytest.mark.parametrize("width", [1, 8])
 def test_gates_are_part_of_the_bounds(width):
     made = attended(width=width, table=(0, 7, 3, 0))
@@ -354,9 +412,9 @@ def test_another_kind_or_version_is_told(tmp_path):
     header, arrays = small().content()
     files.save(path, "program", 1, header, arrays)
     assert refusal(path).endswith("holds a 'program', where a 'network' is needed")
-    files.save(path, "network", 4, header, arrays)
-    assert refusal(path).endswith("format version 4, where this Spikeloom reads versions 1, 2 and 3")
-    for version in (1, 2, 3):
+    files.save(path, "network", 5, header, arrays)
+    assert refusal(path).endswith("format version 5, where this Spikeloom reads versions 1, 2, 3 and 4")
+    for version in (1, 2, 3, 4):
         files.save(path, "network", version, header, arrays)
         assert Network.load(path).digest == small().digest
 

@@ -28,7 +28,7 @@ class LevelDecoder(wiring.Component):
     """
 
     def __init__(self, core):
-        self.grid = core.layer.grid
+        self.core, self.grid = core, core.layer.grid
         super().__init__({
             "level": In(core.layer.v_width),
             "minus_threshold": In(signed(core.minus_threshold.width)),
@@ -38,9 +38,14 @@ class LevelDecoder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         grid = self.grid
-        level = Signal(range(grid.low, grid.high + 1))
-        m.d.comb += level.eq(Mux(self.level <= grid.high, self.level, self.level - (1 << grid.width)))
-        value = -(level * self.minus_threshold) >> grid.shift if grid.step is None else level * grid.step
+        minus_level = Signal(range(-grid.high, -grid.low + 1))
+        m.d.comb += minus_level.eq(Mux(self.level <= grid.high, -self.level, (1 << grid.width) - self.level))
+        if grid.step is not None:
+            value = minus_level * -grid.step
+        elif self.core.ternary:
+            value = Mux(self.level[1], self.minus_threshold, Mux(self.level[0], -self.minus_threshold, 0)) >> grid.shift
+        else:
+            value = minus_level * self.minus_threshold >> grid.shift
         m.d.sync += self.potential.eq(value)
         return m
 
@@ -63,6 +68,8 @@ class LevelEncoder(wiring.Component):
     potential : In(signed(width))
     minus_threshold : In(signed)
         a cycle before the potential
+    clear : In(1)
+        a cycle before the level: it is to be zero
     level : Out(core.layer.v_width)
     """
 
@@ -71,40 +78,43 @@ class LevelEncoder(wiring.Component):
         super().__init__({
             "potential": In(signed(width)),
             "minus_threshold": In(signed(core.minus_threshold.width)),
+            "clear": In(1),
             "level": Out(core.layer.v_width),
         })
 
     def elaborate(self, platform):
         m = Module()
-        grid = self.grid
-        if grid.bounds is not None:
-            above = self._search(m)
-        elif not self.core.rounds and (grid.low, grid.high) == (-1, 1):
-            self._compare(m)
-            return m
+        if self.grid.bounds is not None:
+            level = self._search(m)
         elif self.core.rounds:
-            nearest = (self.potential * 2 + (grid.step - 1)) >> grid.step.bit_length()
-            rounded = Signal(nearest.shape(), reset_less=True)
-            m.d.sync += rounded.eq(nearest)
-            m.d.sync += self.level.eq(Mux(rounded < grid.low, grid.low, Mux(rounded > grid.high, grid.high, rounded)))
-            return m
+            level = self._round(m)
+        elif self.core.ternary:
+            level = self._compare(m)
         else:
-            above = self._divide(m)
-        most = grid.high - grid.low  # levels above the lowest
-        m.d.sync += self.level.eq(Mux(above > most, most, above) + grid.low)
+            level = self._divide(m)
+        m.d.sync += self.level.eq(Mux(self.clear, 0, level))
         return m
 
+    def _round(self, m):
+        grid = self.grid
+        nearest = (self.potential * 2 + (grid.step - 1)) >> grid.step.bit_length()
+        rounded = Signal(nearest.shape(), reset_less=True)
+        m.d.sync += rounded.eq(nearest)
+        return Mux(rounded < grid.low, grid.low, Mux(rounded > grid.high, grid.high, rounded))
+
     def _compare(self, m):
-        """Whether the potential is above half a step, or not above its negative."""
-        minus_step = C(-self.grid.step) if self.grid.step else delayed(m, self.minus_threshold)
-        potential = self.potential << (self.grid.shift + 1)
-        over, under = potential + minus_step, potential + ~minus_step
-        less_step, below = Signal(over.shape(), reset_less=True), Signal(reset_less=True)
-        m.d.sync += [less_step.eq(over), below.eq(under[-1])]
-        m.d.sync += self.level.eq(Mux(below, -1, ~less_step[-1] & less_step.any()))
+        """Whether the potential is more than half a step, or at most its negative."""
+        grid = self.grid
+        minus_step, halves = self.minus_threshold if grid.step is None else C(-grid.step), grid.shift + 1
+        # Only signs are looked at: u > h is u + ~h >= 0, and u <= h is u + ~h < 0.
+        ends = (minus_step - 1) >> halves, ~(minus_step >> halves)
+        if grid.step is None:
+            ends = [delayed(m, each) for each in ends]
+        over, under = (self.potential + each for each in ends)
+        above, below = delayed(m, ~over[-1]), delayed(m, under[-1])
+        return Cat(above | below, below)
 
     def _divide(self, m):
-        """How many levels above the lowest, clipped to what ``width`` bits hold."""
         grid = self.grid
         low, high = self.core.minus_threshold.bounds
         if grid.step is None:
@@ -131,7 +141,7 @@ class LevelEncoder(wiring.Component):
             left = next_left
             if grid.step is None and bit:
                 minus_step = delayed(m, minus_step)
-        return Cat(bits)
+        return self._from_lowest(Cat(bits))
 
     def _search(self, m):
         grid, beyond = self.grid, (1 << len(self.potential)) - 1
@@ -147,4 +157,9 @@ class LevelEncoder(wiring.Component):
             potential, bits = delayed(m, potential), [delayed(m, each) for each in bits]
             bits = [delayed(m, potential >= bound), *(delayed(m, each) for each in bits)]
             potential = delayed(m, potential)
-        return Cat(bits)
+        return self._from_lowest(Cat(bits))
+
+    def _from_lowest(self, above):
+        """The level so many ``above`` the lowest, or the highest."""
+        most = self.grid.high - self.grid.low
+        return Mux(above > most, most, above) + self.grid.low

@@ -184,47 +184,9 @@ class NeuronUpdate(wiring.Component):
             m.d.sync += stored.eq(r_port.data)
         minus_threshold, bias = self._parameters(m, place.parameters)
 
-        # The rest: one register after each addition, compare and choice.
-        after_leak = 4 if layer.grid or isinstance(layer.leak, TableLeak) else 3
-        v_next, z_next = [], []
-        for unit in range(core.units):
-            v = stored.word_select(unit, layer.v_width)
-            leaked = self._leak(m, v, unit, minus_threshold[unit])
-            current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
-            m.d.sync += current.eq(delayed(m, self.sums[unit], 2) + bias[unit])
-            current = delayed(m, current, after_leak - 3)
-
-            potential = Signal(signed(core.potential_width), name=f"potential_{unit}", reset_less=True)
-            m.d.sync += potential.eq(leaked + current)
-            minus_theta = delayed(m, minus_threshold[unit], after_leak - 1)
-            above = Signal(signed(core.above_width), name=f"above_{unit}", reset_less=True)  # potential over threshold
-            m.d.sync += above.eq(potential + minus_theta)
-            potential = delayed(m, potential)
-
-            fires = Signal(name=f"fires_{unit}")
-            m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
-            # Only below a negative threshold does subtracting it leave the range of the potential.
-            kept_width = core.above_width if core.minus_threshold.bounds[1] > 0 else core.potential_width
-            kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
-            if layer.reset == "subtract":
-                m.d.sync += kept.eq(Mux(fires, above, potential))
-            elif layer.reset == "zero":
-                m.d.sync += kept.eq(Mux(fires, 0, potential))
-            else:
-                m.d.sync += kept.eq(potential)
-
-            if layer.grid:
-                m.submodules[f"encoder_{unit}"] = encoder = LevelEncoder(core, len(kept))
-                m.d.comb += [encoder.potential.eq(kept), encoder.minus_threshold.eq(delayed(m, minus_theta))]
-                v_next.append(encoder.level)
-                z_next.append(delayed(m, fires, 1 + core.encoding_cycles))
-                continue
-            saturated = Signal(signed(layer.v_width), name=f"v_{unit}", reset_less=True)
-            inside = kept[layer.v_width - 1:] == kept[-1].replicate(len(kept) - layer.v_width + 1)
-            limit = Cat((~kept[-1]).replicate(layer.v_width - 1), kept[-1])
-            m.d.sync += saturated.eq(Mux(inside, kept[:layer.v_width], limit))
-            v_next.append(saturated)
-            z_next.append(delayed(m, fires, 2))
+        units = [self._update(m, unit, stored.word_select(unit, layer.v_width), self.sums[unit], minus_threshold[unit],
+                              bias[unit]) for unit in range(core.units)]
+        v_next, z_next = zip(*units, strict=True)
 
         update, latency = self.update, self._latency
         skipped = delayed(m, skipping, latency, reset_less=False)
@@ -285,6 +247,58 @@ class NeuronUpdate(wiring.Component):
     def _load(self, name):
         """The `MemoryLoadSignature` of a memory, or None."""
         return getattr(self.load, name) if name in self.loaded else None
+
+    def _update(self, m, unit, v, total, minus_threshold, bias):
+        """What a unit makes of the stored potential ``v``: the next one and whether the neuron fires, each in a
+        register. One register after each addition, compare and choice."""
+        core, layer = self.core, self.core.layer
+        after_leak = 4 if layer.grid or isinstance(layer.leak, TableLeak) else 3
+        leaked = self._leak(m, v, unit, minus_threshold)
+        current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
+        m.d.sync += current.eq(delayed(m, total, 2) + bias)
+        current = delayed(m, current, after_leak - 3)
+
+        potential = Signal(signed(core.potential_width), name=f"potential_{unit}", reset_less=True)
+        m.d.sync += potential.eq(leaked + current)
+        minus_theta = delayed(m, minus_threshold, after_leak - 1)
+        above = Signal(signed(core.above_width), name=f"above_{unit}", reset_less=True)  # potential over threshold
+        m.d.sync += above.eq(potential + minus_theta)
+        fires = Signal(name=f"fires_{unit}")
+        m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
+        if layer.grid and core.encodes_at_once:
+            cleared = fires if layer.reset == "zero" else C(0, 1)
+            before = delayed(m, minus_threshold, after_leak - 2)
+            level = self._encoded(m, unit, potential, before, delayed(m, cleared, core.encoding_cycles - 2))
+            return level, delayed(m, fires, core.encoding_cycles - 1)
+
+        potential = delayed(m, potential)
+        # Only below a negative threshold does subtracting it leave the range of the potential.
+        kept_width = core.above_width if core.minus_threshold.bounds[1] > 0 else core.potential_width
+        kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
+        if layer.reset == "subtract":
+            m.d.sync += kept.eq(Mux(fires, above, potential))
+        elif layer.reset == "zero":
+            m.d.sync += kept.eq(Mux(fires, 0, potential))
+        else:
+            m.d.sync += kept.eq(potential)
+        if layer.grid:
+            level = self._encoded(m, unit, kept, delayed(m, minus_theta), C(0, 1))
+            return level, delayed(m, fires, 1 + core.encoding_cycles)
+        return self._saturated(m, unit, kept), delayed(m, fires, 2)
+
+    def _encoded(self, m, unit, potential, minus_threshold, clear):
+        m.submodules[f"encoder_{unit}"] = encoder = LevelEncoder(self.core, len(potential))
+        m.d.comb += [encoder.potential.eq(potential), encoder.minus_threshold.eq(minus_threshold),
+                     encoder.clear.eq(clear)]
+        return encoder.level
+
+    def _saturated(self, m, unit, kept):
+        width = self.core.layer.v_width
+        saturated = Signal(signed(width), name=f"v_{unit}", reset_less=True)
+        inside = kept[width - 1:] == kept[-1].replicate(len(kept) - width + 1)
+        limit = Cat((~kept[-1]).replicate(width - 1), kept[-1])
+        m.d.sync += saturated.eq(Mux(inside, kept[:width], limit))
+        return saturated
 
     def _leak(self, m, v, unit, minus_threshold):
         """The register that holds the leaked potential, a cycle after what is stored, ``v`` (two for a table or a

@@ -97,10 +97,10 @@ def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", rea
     return Network(InputFormat(sizes[0], width), tuple(layers), 5, readout)
 
 
-def on_grids(net, *grids, leak):
+def on_grids(net, *grids, leak, reset="zero"):
     """A network whose layers store their potentials as levels."""
     return dataclasses.replace(net, layers=tuple(
-        dataclasses.replace(layer, grid=grid, v_width=grid.width, leak=leak, reset="zero",
+        dataclasses.replace(layer, grid=grid, v_width=grid.width, leak=leak, reset=reset,
                             threshold=4 * layer.threshold)
         for layer, grid in zip(net.layers, grids, strict=True)))
 
@@ -138,13 +138,16 @@ def frames(net, samples=6, seed=0):
 @pytest.mark.parametrize("grid", [
     Grid(-1, 1), Grid(-1, 1, shift=1), Grid(-1, 1, 5), Grid(-3, 1), Grid(-16, 7, shift=3), Grid(-8, 8, 1),
     Grid(-3, 4, 4), Grid(-3, 4, 5), Grid(0, 3, 3), Grid(-2, 0, 7),
-    Grid(-7, 7, 3, bounds=(-39, -33, -20, -12, -9, -5, -1, 2, 3, 8, 14, 20, 26, 31))], ids=str)
+    Grid(-7, 7, 3, bounds=(-39, -33, -20, -12, -9, -5, -1, 2, 3, 8, 14, 20, 26, 31)),
+    Grid(-2, 2, 6, bounds=(-9, 3, 9, 12))], ids=str)
 def test_levels_of_membranes(grid):
-    """One group of one update, whose neurons come back as soon as they can; and several."""
+    """One group of one update, whose neurons come back as soon as they can; and several. The last grid has no level
+    zero at zero."""
     rng = np.random.default_rng(5)
     levels = rng.integers(grid.low, grid.high + 1, grid.high - grid.low + 1) * (grid.step or 1)
-    for leak in (NoLeak(), ShiftLeak(1), *([TableLeak(tuple(levels.tolist()))] if grid.step else [])):
-        net = on_grids(network((10, 12, 2), WeightFormat("int", 4), seed=6), grid, grid, leak=leak)
+    table = [(TableLeak(tuple(levels.tolist())), "zero")] if grid.step else []
+    for leak, reset in ((NoLeak(), "none"), (ShiftLeak(1), "zero"), (ShiftLeak(2), "subtract"), *table):
+        net = on_grids(network((10, 12, 2), WeightFormat("int", 4), seed=6), grid, grid, leak=leak, reset=reset)
         x = frames(net, 4)
         expected = reference.run(net, x)
         assert len(np.unique(expected.membranes[0])) > 2

@@ -115,29 +115,28 @@ class LevelEncoder(wiring.Component):
         return Cat(above | below, below)
 
     def _divide(self, m):
-        grid = self.grid
-        low, high = self.core.minus_threshold.bounds
+        core, grid = self.core, self.grid
         if grid.step is None:
-            minus_step, steps = self.minus_threshold, (-high, -low)
+            minus_step, largest = self.minus_threshold, -core.minus_threshold.bounds[0]
         else:
-            minus_step, steps = C(-grid.step), (grid.step, grid.step)
+            minus_step, largest = C(-grid.step), grid.step
         raised = 1 - 2 * grid.low  # half steps, from the middle below the lowest level to zero
-        offset = Signal(signed(signed_width(0, steps[1] * raised)), reset_less=True)
-        m.d.sync += offset.eq(-(minus_step * raised) - 1)
-        reach = 1 << (len(self.potential) + grid.shift)
-        shape = signed(signed_width(-reach, reach + steps[1] * raised))
-        left = Signal(shape, name="left", reset_less=True)
-        m.d.sync += left.eq((self.potential << (grid.shift + 1)) + offset)
+        offset = ~(minus_step * raised) >> 1
         if grid.step is None:
-            minus_step = delayed(m, minus_step, 2)
+            offset, minus_step = delayed(m, offset), delayed(m, minus_step, 2)
+        left = delayed(m, (self.potential << grid.shift) + offset)
+        # What is below the lowest level counts as the lowest, so after the first step nothing left is negative. Where
+        # neurons that fire are cleared, nobody minds what becomes of potentials beyond the threshold.
+        fits = core.clears and grid.step is None and (1 << grid.shift) - grid.low < 1 << grid.width
         bits = []
         for bit in reversed(range(grid.width)):
             rest = Signal(signed(len(left) + 1), name=f"rest_{bit}")
-            m.d.comb += rest.eq(left + (minus_step << (bit + 1)))
-            next_left = Signal(shape, name=f"left_{bit}", reset_less=True)
-            m.d.sync += next_left.eq(Mux(rest[-1], left, rest))
-            bits = [~rest[-1], *bits]
-            bits = [delayed(m, each) for each in bits]
+            m.d.comb += rest.eq(left + (minus_step << bit))
+            width = min(len(left), (largest << bit).bit_length()) if fits else len(left)
+            next_left = Signal(width, name=f"left_{bit}", reset_less=True)
+            kept = left if bits else Mux(left[-1], 0, left)
+            m.d.sync += next_left.eq(Mux(rest[-1], kept, rest))
+            bits = [delayed(m, each) for each in (~rest[-1], *bits)]
             left = next_left
             if grid.step is None and bit:
                 minus_step = delayed(m, minus_step)

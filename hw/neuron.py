@@ -266,7 +266,7 @@ class NeuronUpdate(wiring.Component):
         fires = Signal(name=f"fires_{unit}")
         m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
         if layer.grid and core.encodes_at_once:
-            cleared = fires if layer.reset == "zero" else C(0, 1)
+            cleared = fires if core.clears else C(0, 1)
             before = delayed(m, minus_threshold, after_leak - 2)
             level = self._encoded(m, unit, potential, before, delayed(m, cleared, core.encoding_cycles - 2))
             return level, delayed(m, fires, core.encoding_cycles - 1)

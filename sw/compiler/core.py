@@ -227,8 +227,13 @@ class Core:
     def encodes_at_once(self):
         """Whether a potential becomes a level while it is compared with the threshold: where the reset leaves it as it
         is, or at a zero whose level is zero."""
-        grid, reset = self.layer.grid, self.layer.reset
-        return reset == "none" or (reset == "zero" and (grid.bounds is None or grid.level(0, 1) == 0))
+        return self.layer.reset == "none" or self.clears
+
+    @property
+    def clears(self):
+        """Whether the level of a neuron that fires is zero."""
+        grid = self.layer.grid
+        return self.layer.reset == "zero" and (grid.bounds is None or grid.level(0, 1) == 0)
 
     @property
     def rounds(self):

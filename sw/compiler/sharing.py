@@ -15,7 +15,8 @@ __all__ = ["SharedCore", "kind"]
 
 #: Of the attributes of a `MapCore`, those that all members have in common, and those of which the largest counts.
 COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips",
-          "update_cycles", "encoding_cycles", "encodes_at_once", "rounds", "ternary", "levels_of_threshold", "leaks")
+          "update_cycles", "encoding_cycles", "encodes_at_once", "clears", "rounds", "ternary", "levels_of_threshold",
+          "leaks")
 LARGEST = ("pace", "current_width", "stored_width", "potential_width", "above_width")
 
 

@@ -151,6 +151,9 @@ class Frames(_Encoder):
         bits of a count, 1 to 8; counts saturate at 2^width - 1, so that 1 says whether there was any event
     downsample : int
         positions on a side of the square that becomes one, 1 to 32
+    rows : int
+        in place of that, rows of a frame, at most the sensor's, to which columns are in proportion: row y of R becomes
+        floor(y * rows / R). 0 leaves all of them
     denoise : int
         drop an event unless one of its four neighbours had one less than so many microseconds before; 0 keeps all
     """
@@ -160,6 +163,7 @@ class Frames(_Encoder):
     width: int = 1
     downsample: int = 1
     denoise: int = 0
+    rows: int = 0
     kind = "frames"
 
     def __post_init__(self):
@@ -167,16 +171,26 @@ class Frames(_Encoder):
         if self.slicing not in SLICINGS:
             raise SpikeloomError(f"Encoder frames: slicing must be one of {', '.join(SLICINGS)}, not {self.slicing!r}")
         for name, low, high, unit in (("window", 0, 2**31 - 1, " microseconds"), ("width", 1, 8, " bits"),
-                                      ("downsample", 1, 32, ""), ("denoise", 0, 2**31 - 1, " microseconds")):
+                                      ("downsample", 1, 32, ""), ("denoise", 0, 2**31 - 1, " microseconds"),
+                                      ("rows", 0, 65536, "")):
             if not low <= getattr(self, name) <= high:
                 raise SpikeloomError(f"Encoder frames: {name} must be between {low} and {high}{unit}, "
                                      f"not {getattr(self, name)}")
         if self.window and self.slicing != "time":
             raise SpikeloomError(f'Encoder frames: window is for slicing "time", not "{self.slicing}"')
+        if self.rows and self.downsample > 1:
+            raise SpikeloomError(f"Encoder frames: rows cannot be set beside downsample, but are {self.rows} and "
+                                 f"{self.downsample}")
+
+    def _scale(self, shape):
+        """Positions of a frame, and of the sensor, that lie in the same length of a side."""
+        if self.rows > shape[0]:
+            raise SpikeloomError(f"Encoder frames: rows must be at most the sensor's {shape[0]}, not {self.rows}")
+        return (self.rows, shape[0]) if self.rows else (1, self.downsample)
 
     def _shape(self, shape):
-        rows, columns, channels = shape
-        return -(-rows // self.downsample), -(-columns // self.downsample), channels
+        part, whole = self._scale(shape)
+        return -(-shape[0] * part // whole), -(-shape[1] * part // whole), shape[2]
 
     def input_format(self, shape):
         """The `InputFormat` of a network fed with frames of a sensor of a ``shape``, (rows, columns, polarities)."""
@@ -204,9 +218,11 @@ class Frames(_Encoder):
             start = events["t"][0] if start is None else start
             length = int(events["t"][-1] - start) + 1
             events["t"] += self.denoise - start  # Denoise takes every pixel to have had an event at time 0
-        denoise = [transforms.Denoise(self.denoise)] if self.denoise else []
-        downsample = [transforms.Downsample(spatial_factor=1 / self.downsample)] if self.downsample > 1 else []
-        events = transforms.Compose(denoise + downsample)(events)
+        if self.denoise and len(events):
+            events = transforms.Denoise(self.denoise)(events)
+        part, whole = self._scale(shape)
+        for axis in "xy":  # tonic's Downsample rounds what it multiplies by
+            events[axis] = events[axis].astype(np.int64) * part // whole
 
         # Asked for a number of frames, ToFrame rounds their length down and loses what is left at the end, so it is
         # asked for a length instead, by a clock that makes it an integer. One that ticks once an event makes frames of

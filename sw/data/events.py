@@ -396,7 +396,8 @@ def _mapped(path, shape):
 
 def _frames_digest(recordings, encoder):
     sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in ("colors", "names")}  # of images
-    return _digest([CACHE_VERSION, tonic().__version__, sensor, vars(encoder),
+    fields = {key: value for key, value in vars(encoder).items() if key != "rows" or value}  # which once were not
+    return _digest([CACHE_VERSION, tonic().__version__, sensor, fields,
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])
 
 

@@ -68,8 +68,9 @@ THRESHOLD = 8.0
 #: What learns a threshold: each channel, all of a layer together, or nothing.
 THRESHOLDS = ("channel", "layer", "fixed")
 
-#: Keys of layers that earlier versions did not know, with what goes without saying.
-LATER = {"membrane": None, "thresholds": "channel", "threshold_gradient": "surrogate", "gate": None, "block_gate": None}
+#: Keys of layers and encoders that earlier versions did not know, with what goes without saying.
+LATER = {"membrane": None, "thresholds": "channel", "threshold_gradient": "surrogate", "gate": None, "block_gate": None,
+         "rows": 0}
 
 #: Of membrane potentials, in bits, unless said otherwise.
 V_WIDTH = 6
@@ -413,10 +414,12 @@ def describe(value):
 
 
 def identity(content):
-    """The ``content`` of a described `Config` without keys of layers that there once were not, where they say what was
-    so then: files from that time name the same configuration."""
-    return content | {"layers": [{key: value for key, value in layer.items() if LATER.get(key, ()) != value}
-                                 for layer in content["layers"]]}
+    """The ``content`` of a described `Config` without keys of layers and encoders that there once were not, where they
+    say what was so then: files from that time name the same configuration."""
+    def without(table):
+        return {key: value for key, value in table.items() if LATER.get(key, ()) != value}
+
+    return content | {"encoder": without(content["encoder"]), "layers": [without(each) for each in content["layers"]]}
 
 
 def from_description(content, source):

@@ -54,7 +54,8 @@ def counted(encoder, recorded, shape, start=None):
         else:
             frame = (event["t"] - first) * encoder.time_steps // length
         if frame < encoder.time_steps:
-            frames[frame, event["y"] // encoder.downsample, event["x"] // encoder.downsample, event["p"]] += 1
+            part, whole = (encoder.rows, shape[0]) if encoder.rows else (1, encoder.downsample)
+            frames[frame, event["y"] * part // whole, event["x"] * part // whole, event["p"]] += 1
     return np.minimum(frames, 2**encoder.width - 1).reshape(encoder.time_steps, -1)
 
 
@@ -65,9 +66,10 @@ def counted(encoder, recorded, shape, start=None):
 def cases(draw):
     shape = draw(st.sampled_from([(1, 1, 1), (1, 20, 1), (5, 7, 2), (12, 9, 2)]))
     slicing = draw(st.sampled_from(["time", "count", "window"]))
+    rows = draw(st.integers(0, shape[0]))
     encoder = Frames(draw(st.integers(1, 9)), "count" if slicing == "count" else "time",
                      draw(st.integers(1, 60)) if slicing == "window" else 0, draw(st.integers(1, 8)),
-                     draw(st.integers(1, 5)), draw(st.sampled_from([0, 0, 1, 20])))
+                     1 if rows else draw(st.integers(1, 5)), draw(st.sampled_from([0, 0, 1, 20])), rows)
     duration = draw(st.sampled_from([1, 3, 200]))
     recorded = event_files.recording(np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
                                      draw(st.sampled_from([0, 1, 2, 5, 300])), shape, duration)
@@ -115,6 +117,8 @@ def test_frames_are_the_same_after_encoding():
     ({"width": 9}, "width must be between 1 and 8 bits, not 9"),
     ({"downsample": 0}, "downsample must be between 1 and 32, not 0"),
     ({"denoise": -1}, "denoise must be between 0 and 2147483647 microseconds, not -1"),
+    ({"rows": -1}, "rows must be between 0 and 65536, not -1"),
+    ({"rows": 8, "downsample": 2}, "rows cannot be set beside downsample, but are 8 and 2"),
     ({"slicing": "count", "window": 5}, 'window is for slicing "time", not "count"')])
 def test_impossible_frames_are_refused(options, message):
     with pytest.raises(SpikeloomError) as error:
@@ -399,6 +403,10 @@ def test_an_encoder_must_suit_the_data():
     assert str(error.value) == ("Data set digits has images: its encoder must be direct or rate or latency or delta, "
                                 "not frames")
     assert data.find("nmnist").input_format(Frames(2, width=3, downsample=3)).shape == (12, 12, 2)
+    assert data.find("cifar10dvs").input_format(Frames(2, rows=48)).shape == (48, 48, 2)
+    assert data.find("ncaltech101").input_format(Frames(2, rows=100)).shape == (100, 134, 2)
+    with pytest.raises(SpikeloomError, match="Encoder frames: rows must be at most the sensor's 34, not 35"):
+        data.find("nmnist").input_format(Frames(2, rows=35))
 
 
 # The cache --------------------------------------------------------------------------------------
@@ -436,7 +444,7 @@ def test_other_frames_are_other_files(tmp_path, cache, rng):
     assert load() == 0
     assert load(split="test") == 1
     for encoder in (Frames(4), Frames(3, "count"), Frames(3, width=2), Frames(3, downsample=2), Frames(3, denoise=9000),
-                    Frames(3, window=1000)):
+                    Frames(3, window=1000), Frames(3, rows=17)):
         assert load(encoder) == 1
     os.utime(path, ns=(0, 0))
     assert load() == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from spikeloom.data.encode import Delta, Direct, Frames, Latency, Rate
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     INPUT,
+    LONGEST_BLOCK,
     LONGEST_KERNEL,
     READOUTS,
     GradedSpike,
@@ -34,6 +36,7 @@ from spikeloom.network import (
 )
 
 from .attention import JointAttention, sigmoid_table
+from .gates import PREDICTORS, SpikingBlockGate, SpikingChannelGate
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .membranes import Levels, Shared, Tanh
 from .model import (
@@ -147,6 +150,60 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class ChannelGate:
+    """Channels that a convolution leaves out for a time step; fields as in `SpikingChannelGate`."""
+
+    predictor: str = "softmax"
+    reduce: int = 1
+    weights: Plain = field(default_factory=lambda: Integer(8))
+    share: float | None = None
+    strength: float = 1.0
+
+    def __post_init__(self):
+        if self.predictor not in PREDICTORS:
+            raise SpikeloomError(f"predictor must be one of {', '.join(PREDICTORS)}, not {self.predictor!r}")
+        _check_gate(self)
+
+    def build(self, shape, channels, high):
+        """For a map of this ``shape`` of values up to ``high``."""
+        if self.reduce < 1 or shape[2] % self.reduce:
+            raise SpikeloomError(f"reduce must divide the {shape[2]} channels that come in, not be {self.reduce}")
+        return SpikingChannelGate(shape, channels, high=high, **vars(self))
+
+
+@dataclass(frozen=True)
+class BlockGate:
+    """Blocks of a map that are left out for a time step; fields as in `SpikingBlockGate`."""
+
+    kernel: int = 3
+    rows: int = 2
+    columns: int = 2
+    depthwise: bool = False
+    weights: Plain = field(default_factory=lambda: Integer(8))
+    share: float | None = None
+    strength: float = 1.0
+
+    def __post_init__(self):
+        if not 1 <= self.kernel <= LONGEST_KERNEL or self.kernel % 2 == 0:
+            raise SpikeloomError(f"kernel must be odd and between 1 and {LONGEST_KERNEL}, not {self.kernel}")
+        for name in ("rows", "columns"):
+            if not 1 <= getattr(self, name) <= LONGEST_BLOCK:
+                raise SpikeloomError(f"{name} must be between 1 and {LONGEST_BLOCK}, not {getattr(self, name)}")
+        _check_gate(self)
+
+    def build(self, shape):
+        """For a layer whose map has this ``shape``."""
+        return SpikingBlockGate(shape, **vars(self))
+
+
+def _check_gate(gate):
+    if gate.share is not None and not 0 < gate.share <= 1:
+        raise SpikeloomError(f"share must lie above 0 and up to 1, not {gate.share}")
+    if not 0 <= gate.strength < math.inf:
+        raise SpikeloomError(f"strength must be 0 or more, not {gate.strength}")
+
+
+@dataclass(frozen=True)
 class _Layer:
     """What layers have in common: fields as in `spikeloom.training.neuron.Neuron` and `spikeloom.training.model`.
 
@@ -214,16 +271,17 @@ class DenseLayer(_Layer):
         if not 1 <= self.size <= 65536:
             raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
 
-    def build(self, shapes, before, name, time_steps):
-        """The layer called ``name`` that follows ``before``, given the map of each source."""
+    def build(self, shapes, highs, before, name, time_steps):
+        """The layer called ``name`` that follows ``before``, given the map of each source and the largest value that it
+        sends."""
         shape = shapes[self.source or before]
         return SpikingDense(shape, self.size, self.neuron, **self._options(name, shape, time_steps))
 
 
 @dataclass(frozen=True)
 class ConvLayer(_Layer):
-    """A convolution with ``channels``; ``kernel``, ``stride``, ``padding``, ``groups``, ``shortcut`` as in
-    `SpikingConv2d`."""
+    """A convolution with ``channels``; ``kernel``, ``stride``, ``padding``, ``groups``, ``shortcut``, ``gate`` and
+    ``block_gate`` as in `SpikingConv2d`."""
 
     channels: int = field(kw_only=True)
     kernel: int = 3
@@ -231,6 +289,8 @@ class ConvLayer(_Layer):
     padding: int | None = None
     groups: int = 1
     shortcut: Projection | Identity | None = None
+    gate: ChannelGate | None = None
+    block_gate: BlockGate | None = None
     kind = "conv"
 
     def __post_init__(self):
@@ -239,13 +299,18 @@ class ConvLayer(_Layer):
         if not 1 <= self.kernel <= LONGEST_KERNEL:
             raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
 
-    def build(self, shapes, before, name, time_steps):
+    def build(self, shapes, highs, before, name, time_steps):
         """As `DenseLayer.build`."""
-        shape = shapes[self.source or before]
-        return SpikingConv2d(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,
-                             padding=self.padding, groups=self.groups,
-                             shortcut=self.shortcut and self._shortcut(shapes),
-                             **self._options(name, shape, time_steps))
+        source = self.source or before
+        shape = shapes[source]
+        high = highs[source] * (2**self.attention.width - 1 if self.attention else 1)
+        layer = SpikingConv2d(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,
+                              padding=self.padding, groups=self.groups,
+                              shortcut=self.shortcut and self._shortcut(shapes),
+                              gate=self.gate and self.gate.build(shape, self.channels, high),
+                              **self._options(name, shape, time_steps))
+        layer.block_gate = self.block_gate and self.block_gate.build(layer.shape)
+        return layer
 
     def _shortcut(self, shapes):
         shortcut = self.shortcut
@@ -368,7 +433,7 @@ class Config:
 
     def build(self, generator=None):
         """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""
-        shapes, before, layers = {INPUT: self.input.shape}, INPUT, []
+        shapes, highs, before, layers = {INPUT: self.input.shape}, {INPUT: self.input.bounds[1]}, INPUT, []
         with torch.random.fork_rng(devices=[]):
             for number, layer in enumerate(self.layers):
                 last = number == len(self.layers) - 1
@@ -378,11 +443,11 @@ class Config:
                     if source not in shapes:
                         raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
                                              f"not {source!r}")
-                layers.append(layer.build(shapes, before, name, self.encoder.time_steps))
-                shapes[name], before = layers[-1].shape, name
+                layers.append(layer.build(shapes, highs, before, name, self.encoder.time_steps))
+                shapes[name], highs[name], before = layers[-1].shape, layer.fire.high, name
         for layer in layers:
-            for branch in layer.branches:
-                branch.reset_parameters(generator)
+            for drawn in (*layer.branches, *layer.gates):
+                drawn.reset_parameters(generator)
         network = SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
         if self.pruning:
             self.pruning.prepare(network)
@@ -414,12 +479,13 @@ def describe(value):
 
 
 def identity(content):
-    """The ``content`` of a described `Config` without keys of layers and encoders that there once were not, where they
-    say what was so then: files from that time name the same configuration."""
-    def without(table):
-        return {key: value for key, value in table.items() if LATER.get(key, ()) != value}
-
-    return content | {"encoder": without(content["encoder"]), "layers": [without(each) for each in content["layers"]]}
+    """The ``content`` of a described `Config` without keys that there once were not, where they say what was so then:
+    files from that time name the same configuration."""
+    if isinstance(content, list):
+        return [identity(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    return {key: identity(value) for key, value in content.items() if key not in LATER or value != LATER[key]}
 
 
 def from_description(content, source):

@@ -14,7 +14,7 @@ from spikeloom.network import BlockGate, ChannelGate
 from torch import nn
 from torch.nn import functional
 
-from . import quantizers
+from . import quantizers, ranks
 from .weighted import Weighted, evaluating, integer_array
 
 #: What a channel gate makes of the mean of a channel's map.
@@ -92,14 +92,15 @@ class _Gate(Weighted):
             return 1.0
         return max(1.0, round(self.weight_quantizer.span / 2 * math.sqrt(self.weight[0].numel()) * float(values)))
 
-    def _decided(self, logits, soft, hard):
-        """1 or 0 as ``hard`` (bool) says, with the gradient of ``soft``, counted along all but the last axis."""
+    def _decided(self, soft, hard):
+        """1 or 0 as ``hard`` (bool) says, with the gradient of ``soft`` (…, channels)."""
         decided = quantizers.straight_through(soft, hard.float())
         if self.training:
-            along = tuple(range(logits.dim() - 1))
-            self.opened.lerp_(hard.float().mean(along), MOMENTUM)
+            total, count = ranks.total(decided.detach().flatten(0, -2).sum(0), decided.numel() // len(self.opened))
+            self.opened.lerp_(total / count, MOMENTUM)
             if self.share is not None:
-                self.penalty = self.strength * (decided.mean() - self.share).square()
+                mean = quantizers.straight_through(decided.mean(), (total / count).mean())
+                self.penalty = self.strength * (mean - self.share).square()
         return decided
 
 
@@ -165,7 +166,7 @@ class SpikingChannelGate(_Gate):
             seen = self.table[sums.mul_(2.0**-self.shift).floor_().clamp_(max=len(self.table) - 1).long()]
         unit = self._units()
         logits = functional.linear(seen, *self.used(unit, quantized))
-        return self._decided(logits, torch.sigmoid(logits / unit), logits > 0)
+        return self._decided(torch.sigmoid(logits / unit), logits > 0)
 
     def to_gate(self):
         """The integer `ChannelGate`."""
@@ -226,9 +227,9 @@ class SpikingBlockGate(_Gate):
         if self.training:
             uniform = torch.rand_like(soft).clamp_(1e-6, 1 - 1e-6)
             soft = torch.sigmoid((soft + torch.logit(uniform)) / TEMPERATURE)
-            decided = self._decided(logits, soft, soft >= 0.5)
+            decided = self._decided(soft, soft >= 0.5)
         else:
-            decided = self._decided(logits, torch.sigmoid(soft), logits >= 0)
+            decided = self._decided(torch.sigmoid(soft), logits >= 0)
         each = decided.repeat_interleave(self.rows, 1).repeat_interleave(self.columns, 2)
         return each[:, :rows, :columns].flatten(1)
 

@@ -277,9 +277,10 @@ class _Neurons:
         by default what the way of firing allows: thresholds from 1, powers of two for graded spikes; any biases
 
     Members: ``threshold``, ``bias`` (parameters (channels,), in latents of the weights, or as `BatchNorm` says; one
-    threshold of shape (1,) where all learn the same),
-    ``shape`` (the map of neurons), ``bias_mask`` (buffer (channels,), 0 where a neuron has no bias, or None), and with
-    batch norm ``mean``, ``deviation`` (buffers (channels,), running statistics of currents, in latents of the weights).
+    threshold of shape (1,) where all learn the same), ``shape`` (the map of neurons), ``bias_mask`` (buffer
+    (channels,), 0 where a neuron has no bias, or None), ``opened`` (buffer (channels,), the share of time that each
+    channel was open in the layer whose latents it took, or None), and with batch norm ``mean``, ``deviation`` (buffers
+    (channels,), running statistics of currents, in latents of the weights).
     All raise `SpikeloomError` where the integer layer would break a rule of `spikeloom.network`.
     """
 
@@ -299,6 +300,7 @@ class _Neurons:
                                       requires_grad=thresholds != "fixed")
         self.bias = nn.Parameter(torch.zeros(channels), requires_grad=self._centered)
         self.register_buffer("bias_mask", None)
+        self.register_buffer("opened", None)
         # What the network has to say of shapes it says here. Every grid has a 1.
         self.shape = self._integer(lambda branch: np.ones(branch.weight.shape, np.int64), np.ones(channels, np.int64),
                                    np.zeros(channels, np.int64)).shape
@@ -317,6 +319,12 @@ class _Neurons:
     def gates(self):
         """Its gates, of channels and of blocks."""
         return tuple(gate for gate in (self.gate, self.block_gate) if gate)
+
+    @property
+    def open_share(self):
+        """The share of time that each channel has been open (channels,), by its own gate or that of the layer whose
+        latents it took; None where that is not known."""
+        return self.gate.opened if self.gate else self.opened
 
     @property
     def own_tensors(self):
@@ -429,6 +437,8 @@ class _Neurons:
         for mine, its in ((self.gate, other.gate), (self.block_gate, other.block_gate)):
             if mine and its and mine.weight.shape == its.weight.shape:
                 mine.take(its)
+        if self.opened is not None and other.open_share is not None:
+            self.opened.copy_(other.open_share)
         threshold = other.threshold * ratio
         self.threshold.copy_(threshold.mean() if len(self.threshold) < len(threshold) else threshold)
         self.bias.copy_(other.bias * kept * ratio)

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 import torch
 from spikeloom.errors import SpikeloomError
 
-from .model import SpikingDense
+from .model import SpikingConv2d, SpikingDense
 
 SCOPES = ("global", "layer")
+
+#: What says which channels go first.
+BY = ("weights", "gates")
 
 
 # Blocks -----------------------------------------------------------------------------------------
@@ -80,13 +83,26 @@ class Words:
 class Channels:
     """All weights of a neuron, or of a channel of a convolution, those of its shortcut included; it then has no bias
     either, and never fires (unless a table of its leak moves it). The last layer is left alone, as its neurons are the
-    classes, and so are attentions."""
+    classes, and so are attentions.
 
+    ``by``: "weights", whose magnitude counts, or "gates": the share of samples and time steps in which the layer's
+    gate, or that of the run which this one began with, left the channel open. Layers without one are left alone then.
+    """
+
+    by: str = "weights"
     kind = "channels"
+
+    def __post_init__(self):
+        if self.by not in BY:
+            raise SpikeloomError(f"by must be one of {', '.join(BY)}, not {self.by!r}")
+
+    def layers(self, network):
+        """Those that can lose channels."""
+        return [layer for layer in network.layers[:-1] if self.by == "weights" or layer.open_share is not None]
 
     def blocks(self, network):
         blocks = []
-        for layer in network.layers[:-1]:
+        for layer in self.layers(network):
             count = len(layer.weight)
             blocks.append(([(branch, "weight", torch.arange(count).view(-1, *[1] * (branch.weight.dim() - 1))
                              .expand_as(branch.weight)) for branch in layer.branches], count))
@@ -151,6 +167,8 @@ class Pruning:
                     setattr(owner, f"{name}_mask", torch.ones_like(getattr(owner, name), requires_grad=False))
             if isinstance(self.granularity, Channels):
                 layer.bias_mask = torch.ones_like(layer.bias, requires_grad=False)
+                if self.granularity.by == "gates" and isinstance(layer, SpikingConv2d):
+                    layer.opened = torch.ones_like(layer.bias, requires_grad=False)
         if not self.granularity.blocks(network):
             raise SpikeloomError("Pruning of channels leaves the last layer alone, and there is no other")
 
@@ -160,6 +178,8 @@ class Pruning:
         fraction = self.fraction * (self.epochs.index(epoch) + 1) / self.rounds
         blocks = self.granularity.blocks(network)
         measured = [_measure(*each) for each in blocks]
+        if getattr(self.granularity, "by", None) == "gates":
+            measured = self._opened(network, measured)
         if self.scope == "global":
             gone = _lowest(*(torch.cat(parts) for parts in zip(*measured, strict=True)), fraction)
             gone = gone.split([count for _, count in blocks])
@@ -169,8 +189,16 @@ class Pruning:
             for owner, name, number in members:
                 owner.of(name)[2].copy_(~dropped[number])
         if isinstance(self.granularity, Channels):
-            for layer, dropped in zip(network.layers[:-1], gone, strict=True):
+            for layer, dropped in zip(self.granularity.layers(network), gone, strict=True):
                 layer.bias_mask.copy_(~dropped)
+
+    def _opened(self, network, measured):
+        """What was ``measured``, with the share of time that channels are open in place of their magnitude."""
+        shares = [layer.open_share.double().cpu() for layer in self.granularity.layers(network)]
+        if all((share == 1).all() for share in shares):
+            raise SpikeloomError("Pruning by gates: no gate has ever been closed; begin with a run that has gates")
+        return [(torch.where(magnitude < 0, -1.0, share), size)
+                for (magnitude, size), share in zip(measured, shares, strict=True)]
 
 
 def _measure(members, count):

@@ -20,18 +20,24 @@
 ``trained``
     {"epochs_float": epochs, "epochs_quantized": epochs}, and where it began with another run's latents "start",
     SHA-256 of that checkpoint
+``channels_removed``
+    {layer: channels} that pruning left nothing of and `spikeloom.shrink` took out; only where channels were pruned
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from spikeloom import data, reference
 from spikeloom.compiler import cost
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import INPUT
+from spikeloom.shrink import shrink
 
 from . import config as configuration
 from . import model
+from .pruning import Channels
 from .train import load
 
 #: Activity is measured on so many training samples, of fewer where their inputs would have more values than this.
@@ -69,13 +75,16 @@ def quantize(checkpoint, *, data_dir=None, device=None):
         | ({"start": state.start} if state.start else {}),
     }
     network = trained.to_network(notes)
+    if state.config.pruning and isinstance(state.config.pruning.granularity, Channels):
+        network, notes["channels_removed"] = shrink(network)
     available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[1])
     each = network.time_steps * network.input.size
     count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
     inputs, _ = data.samples(notes["data"], "train", count, data_dir)
     few = inputs[:ROW_SAMPLES]
     rows = cost.mean(cost.measure(network, few, model.run(network, few, device=device).spikes))
-    return trained.to_network(notes | activity(network, inputs, device=device) | cost.notes(rows))
+    notes |= activity(network, inputs, device=device) | cost.notes(rows)
+    return replace(network, notes=notes)
 
 
 def activity(network, inputs, *, device=None):

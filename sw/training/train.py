@@ -124,6 +124,7 @@ def _train(state, path, data_dir, device, progress):
             if quantized:
                 model.anneal((epoch - training.epochs_float) / max(1, training.epochs_quantized - 1))
             generator = torch.Generator(device).manual_seed(config.seed * 100003 + epoch + 1)
+            torch.manual_seed(generator.initial_seed())  # of the noise that gates decide with
             order = kept[torch.randperm(len(kept), generator=generator, device=device)]
             total_loss = right = seen = 0
             for step in range(steps):
@@ -134,7 +135,7 @@ def _train(state, path, data_dir, device, progress):
                 wanted = ranks.share(labels[chosen])
                 spikes, membranes = model(inputs, quantized=quantized)
                 loss = training.loss(*model.classes(spikes, membranes, quantized=quantized), wanted)
-                loss = loss * (len(wanted) / len(chosen))
+                loss = (loss + model.penalty) * (len(wanted) / len(chosen))
                 optimizer.zero_grad()
                 loss.backward()
                 ranks.add_gradients(model.parameters())
@@ -207,6 +208,9 @@ def make_optimizer(config, model):
             quantizers = (weighted.of(name)[1] for name in weighted.tensors)
             groups += [{"params": [*quantizer.parameters()], "size": quantizer.span} for quantizer in quantizers
                        if isinstance(quantizer, torch.nn.Module) and [*quantizer.parameters()]]
+        for gate in module.gates:
+            groups += [{"params": [gate.weight], "size": gate.weight_quantizer.span},
+                       {"params": [gate.bias], "size": 1.0}]
         groups.append({"params": [module.threshold, module.bias], "size": layer.start})
     return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 

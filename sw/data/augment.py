@@ -18,8 +18,8 @@ ELASTIC_GRID = 5
 
 @dataclass(frozen=True)
 class Move:
-    """Where a deformation took what is in each of some images: what is at ``offset`` + ``scale`` · p goes to p, positions
-    (x, y) in shares of the image from its middle; before that some are mirrored.
+    """Where a deformation took what is in each of some images: what is at ``offset`` + ``scale`` · p goes to p,
+    positions (x, y) in shares of the image from its middle; before that some are mirrored.
 
     Attributes
     ----------

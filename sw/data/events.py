@@ -356,8 +356,8 @@ def _held_out(chosen, labels, every, split):
 
 
 def frames(recordings, encoder, count=None):
-    """Frames (n, time steps, n_in) uint8 of `Recordings`, or of what has their ``dataset``, ``split``, ``folder``, ``files``
-    and ``frames``, as ``encoder`` (`spikeloom.data.encode.Frames`) makes them.
+    """Frames (n, time steps, n_in) uint8 of `Recordings`, or of what has their ``dataset``, ``split``, ``folder``,
+    ``files`` and ``frames``, as ``encoder`` (`spikeloom.data.encode.Frames`) makes them.
 
     Those of a whole split are made once and kept in `spikeloom.files.cache`, under a name that depends on the data set,
     the split, the encoder, tonic's version, and the name, size and time of every file. A file there that is not whole
@@ -395,7 +395,8 @@ def _mapped(path, shape):
 
 
 def _frames_digest(recordings, encoder):
-    sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in ("colors", "names")}  # of images
+    of_images = "colors", "names"
+    sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in of_images}
     fields = {key: value for key, value in vars(encoder).items() if key != "rows" or value}  # which once were not
     return _digest([CACHE_VERSION, tonic().__version__, sensor, fields,
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])

@@ -129,6 +129,11 @@ class Detection:
     layout: Cells
     figure = "mAP@0.5"
 
+    def to_notes(self, unit=1.0):
+        """What goes into ``network.notes["detection"]`` where a score is worth ``unit``."""
+        return {"classes": list(self.classes), **vars(self.layout), "cells": list(self.layout.cells),
+                "anchors": [list(anchor) for anchor in self.layout.anchors], "scale": self.layout.scale / unit}
+
     @classmethod
     def from_notes(cls, notes):
         """What ``network.notes["detection"]`` says; raises `SpikeloomError` where it is not that."""
@@ -196,9 +201,13 @@ class Detection:
             found.append(Found(*(values[stays].cpu().numpy() for values in (boxes, confidence, likeliest))))
         return found
 
-    def measure(self, scores, labels):
-        """The mean average precision, 0 to 1, of ``scores`` (samples, size)."""
-        return evaluate.precision(self.find(scores), np.asarray(labels), self.classes).mean
+    def measure(self, scores, labels, unit=1.0):
+        """The mean average precision, 0 to 1, of ``scores`` (samples, size), each of which is worth ``unit``."""
+        return self.precision(scores, labels, unit).mean
+
+    def precision(self, scores, labels, unit=1.0):
+        """The `spikeloom.detection.evaluate.Precision` of the same."""
+        return evaluate.precision(self.find(torch.as_tensor(scores) * unit), np.asarray(labels), self.classes)
 
     def check(self):
         """Raise `SpikeloomError` where `measure` could not be."""

@@ -20,6 +20,8 @@ import torch
 from spikeloom import data, files
 from spikeloom.data.augment import Augment
 from spikeloom.data.encode import Delta, Direct, Frames, Latency, Rate
+from spikeloom.data.voc import Images
+from spikeloom.detection import YOLO, Cells, Detection
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     INPUT,
@@ -34,6 +36,7 @@ from spikeloom.network import (
     Spike,
     TableLeak,
 )
+from spikeloom.tasks import Classification
 
 from .attention import JointAttention, sigmoid_table
 from .gates import PREDICTORS, SpikingBlockGate, SpikingChannelGate
@@ -61,6 +64,7 @@ from .quantizers import (
     ThresholdTernary,
 )
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+from .unrolled import SpikingUnrolled
 
 PACKAGED = Path(__file__).parents[1] / "configs"
 SCHEDULES = ("cosine", "constant")
@@ -73,7 +77,7 @@ THRESHOLDS = ("channel", "layer", "fixed")
 
 #: Keys of layers and encoders that earlier versions did not know, with what goes without saying.
 LATER = {"membrane": None, "thresholds": "channel", "threshold_gradient": "surrogate", "gate": None, "block_gate": None,
-         "rows": 0}
+         "rows": 0, "images": None, "detection": None}
 
 #: Of membrane potentials, in bits, unless said otherwise.
 V_WIDTH = 6
@@ -86,13 +90,15 @@ Weights = Common | NormalizedBinary
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and the part of the training set (0 to 0.5) kept to choose the best epoch by."""
+    """Which images (where these are a user's own, what they are made into), and the part of the training set (0 to 0.5)
+    kept to choose the best epoch by."""
 
     dataset: str = "digits"
     validation: float = 0.0
+    images: Images | None = None
 
     def __post_init__(self):
-        data.find(self.dataset)
+        data.find(self.dataset, self.images)
         if not 0 <= self.validation <= 0.5:
             raise SpikeloomError(f"validation must lie within 0 to 0.5, not {self.validation}")
 
@@ -319,6 +325,30 @@ class ConvLayer(_Layer):
                                groups=groups, weights=shortcut.weights, pool=shortcut.pool, factor=shortcut.factor)
 
 
+@dataclass(frozen=True)
+class UnrolledLayer(_Layer):
+    """A last layer that is dense in the network but learns as a convolution with ``channels``; fields as in
+    `SpikingUnrolled`."""
+
+    channels: int = field(kw_only=True)
+    kernel: int = 1
+    stride: int = 1
+    padding: int | None = None
+    kind = "unrolled"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_one(self, "channels")
+        if not 1 <= self.kernel <= LONGEST_KERNEL:
+            raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
+
+    def build(self, shapes, before, name, time_steps):
+        """As `DenseLayer.build`."""
+        shape = shapes[self.source or before]
+        return SpikingUnrolled(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,
+                               padding=self.padding, **self._options(name, shape, time_steps))
+
+
 def _at_least_one(owner, *names):
     for name in names:
         if getattr(owner, name) < 1:
@@ -331,7 +361,7 @@ class Training:
 
     Parameters
     ----------
-    loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane
+    loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane; YOLO for a detector
     epochs_float, epochs_quantized : int
         how long in floats, and then how long with everything rounded; each of these is a phase, which a round of
         `Pruning` divides
@@ -346,7 +376,7 @@ class Training:
         the same number makes a run repeat itself on machines with other numbers of cores.
     """
 
-    loss: RateCrossEntropy | RateMSE | TET | MaximalMembrane | LastMembrane
+    loss: RateCrossEntropy | RateMSE | TET | MaximalMembrane | LastMembrane | YOLO
     epochs_float: int = 5
     epochs_quantized: int = 20
     batch: int = 128
@@ -372,16 +402,17 @@ class Training:
 @dataclass(frozen=True)
 class Config:
     """A whole training run. ``votes``: neurons of the last layer that vote for one class; ``pruning``: none by
-    default."""
+    default; ``detection``: for data whose labels are boxes."""
 
     encoder: Direct | Rate | Latency | Delta | Frames
-    layers: tuple[DenseLayer | ConvLayer, ...]
+    layers: tuple[DenseLayer | ConvLayer | UnrolledLayer, ...]
     training: Training
     data: Data = field(default_factory=Data)
     readout: str = "count"
     seed: int = 0
     votes: int = 1
     pruning: Pruning | None = None
+    detection: Cells | None = None
 
     def __post_init__(self):
         if not self.layers:
@@ -390,11 +421,21 @@ class Config:
             raise SpikeloomError(f"readout must be one of {', '.join(READOUTS)}, not {self.readout!r}")
         dataset, last = self.dataset, self.layers[-1]
         _at_least_one(self, "votes")
-        size = dataset.classes * self.votes
+        if dataset.has_boxes != bool(self.detection):
+            raise SpikeloomError("detection is " + ("missing: it says what boxes the last layer predicts, as data set "
+                                                    f"{dataset.name} has boxes" if dataset.has_boxes else
+                                                    f"for boxes, which data set {dataset.name} does not have"))
+        if dataset.has_boxes:
+            self._check_detector(last)
+        elif isinstance(self.training.loss, YOLO):
+            raise SpikeloomError(f"loss {YOLO.kind} is for boxes, which data set {dataset.name} does not have")
+        size = self.task.size * self.votes
         if isinstance(last, DenseLayer) and last.size != size:
             each = f"{self.votes} votes for each of " if self.votes > 1 else ""
-            raise SpikeloomError(f"size of the last layer must be {size}, {each}the classes of {dataset.name}, "
-                                 f"not {last.size}")
+            what = ("the logits of boxes in all cells" if dataset.has_boxes else f"{each}the classes of {dataset.name}")
+            raise SpikeloomError(f"size of the last layer must be {size}, {what}, not {last.size}")
+        if any(isinstance(layer, UnrolledLayer) for layer in self.layers[:-1]):
+            raise SpikeloomError('only the last layer may have kind = "unrolled"')
         if self.readout == "membrane" and isinstance(last.weights, NormalizedBinary):
             raise SpikeloomError('readout "membrane" compares potentials of the last layer, which with weights of kind '
                                  f"{last.weights.kind} have a unit of their own for each class")
@@ -415,9 +456,33 @@ class Config:
                                  f"training has {self.training.epochs}")
         self.build(torch.Generator()).to_network()  # the network's own rules
 
+    def _check_detector(self, last):
+        """The rules for data whose labels are boxes, by the ``last`` layer's configuration."""
+        if self.readout != "membrane" or not isinstance(last.fire, Silent):
+            raise SpikeloomError('detection needs readout "membrane" and a last layer with fire = "silent", whose '
+                                 "potentials are logits")
+        if self.votes != 1:
+            raise SpikeloomError(f"detection has no votes, but votes is {self.votes}")
+        if not isinstance(self.training.loss, YOLO):
+            raise SpikeloomError(f"detection needs loss {YOLO.kind}, not {self.training.loss.kind}")
+        if replace(self.training.augment, rotate=0.0, shear=0.0, elastic=0.0) != self.training.augment:
+            raise SpikeloomError("training.augment: images with boxes can be shifted, scaled and flipped, no more")
+
     @property
     def dataset(self):
-        return data.find(self.data.dataset)
+        return data.find(self.data.dataset, self.data.images)
+
+    @property
+    def task(self):
+        """What scores are for: `Classification`, or `Detection`."""
+        dataset = self.dataset
+        return Detection(dataset.names, self.detection) if dataset.has_boxes else Classification(dataset.classes)
+
+    def loss(self, spikes, membranes, labels):
+        """That of a batch, by the last layer's spikes and membranes (time steps, batch, scores): a scalar."""
+        if self.detection:
+            return self.training.loss(self.task, membranes, labels)
+        return self.training.loss(spikes, membranes, labels)
 
     @property
     def phases(self):
@@ -449,6 +514,9 @@ class Config:
             for drawn in (*layer.branches, *layer.gates):
                 drawn.reset_parameters(generator)
         network = SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
+        outputs = math.prod(layers[-1].shape)
+        if outputs != self.task.size * self.votes:
+            raise SpikeloomError(f"The last layer must have {self.task.size * self.votes} neurons, not {outputs}")
         if self.pruning:
             self.pruning.prepare(network)
         return network

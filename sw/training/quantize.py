@@ -3,10 +3,13 @@
 ``network.notes`` then holds
 
 ``data``
-    {"dataset": name, "encoder": {"kind": kind, **fields}}: `spikeloom.data.samples` rebuilds inputs from it
+    {"dataset": name, "encoder": {"kind": kind, **fields}}: `spikeloom.data.samples` rebuilds inputs from it; of a
+    user's own images with "images", the fields of `spikeloom.data.voc.Images`
+``detection``
+    of a detector, what boxes its scores are: the names of "classes" and the fields of `spikeloom.detection.Cells`
 ``accuracy``
     {"float": share or null, "torch": share} on the whole test set: after the float phase, in floats; and of
-    this network, in PyTorch
+    this network, in PyTorch. Of a detector, mean average precisions
 ``activity``, ``events``, ``events_pooled``, ``events_shortcut``
     lists with an entry for each layer, measured on training samples, all of them means per time step: non-zero
     inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
@@ -38,7 +41,7 @@ from spikeloom.shrink import shrink
 from . import config as configuration
 from . import model
 from .pruning import Channels
-from .train import load
+from .train import load, unit
 
 #: Activity is measured on so many training samples, of fewer where their inputs would have more values than this.
 ACTIVITY_SAMPLES, ACTIVITY_VALUES = 1000, 2**25
@@ -68,16 +71,19 @@ def quantize(checkpoint, *, data_dir=None, device=None):
     trained.load_state_dict(state.model)
     notes = {
         "data": {"dataset": state.config.data.dataset,
-                 "encoder": configuration.describe(state.config.encoder)},
+                 "encoder": configuration.describe(state.config.encoder)}
+        | ({"images": configuration.describe(state.config.data.images)} if state.config.data.images else {}),
         "accuracy": {"float": state.accuracy_float, "torch": state.accuracy},
         "config": state.config.digest,
         "trained": {"epochs_float": training.epochs_float, "epochs_quantized": training.epochs_quantized}
         | ({"start": state.start} if state.start else {}),
     }
+    if state.config.detection:
+        notes["detection"] = state.config.task.to_notes(unit(state.config, trained))
     network = trained.to_network(notes)
     if state.config.pruning and isinstance(state.config.pruning.granularity, Channels):
         network, notes["channels_removed"] = shrink(network)
-    available = len(data.load(state.config.data.dataset, "train", data_dir, state.config.encoder)[1])
+    available = len(data.load(state.config.dataset, "train", data_dir, state.config.encoder)[1])
     each = network.time_steps * network.input.size
     count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
     inputs, _ = data.samples(notes["data"], "train", count, data_dir)

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from spikeloom import data, files
 from spikeloom.errors import SpikeloomError
+from spikeloom.tasks import Classification
 from tqdm import tqdm
 
 from . import config as configuration
@@ -81,10 +82,11 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
 
 def _train(state, path, data_dir, device, progress):
     """Take ``state`` from where it is to its last epoch, saving it to ``path`` after each."""
-    config = state.config
+    config, task = state.config, state.config.task
+    task.check()
     samples, labels = (torch.from_numpy(array).to(device)
-                       for array in data.load(config.data.dataset, "train", data_dir, config.encoder))
-    test = data.load(config.data.dataset, "test", data_dir, config.encoder)
+                       for array in data.load(config.dataset, "train", data_dir, config.encoder))
+    test = data.load(config.dataset, "test", data_dir, config.encoder)
     held_out = round(len(samples) * config.data.validation)
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(config.seed)).to(device)
     validation = samples[order[:held_out]], labels[order[:held_out]]
@@ -97,6 +99,7 @@ def _train(state, path, data_dir, device, progress):
         optimizer.load_state_dict(state.optimizer)
     training, phases = config.training, config.phases
     steps = max(1, len(kept) // training.batch)
+    counted = isinstance(task, Classification)
     if min(training.batch, len(kept)) < ranks.count():
         raise SpikeloomError(f"A batch of {min(training.batch, len(kept))} samples cannot be divided among "
                              f"{ranks.count()} processes")
@@ -131,10 +134,9 @@ def _train(state, path, data_dir, device, progress):
                 chosen = order[step * training.batch:(step + 1) * training.batch]
                 set_rate(optimizer, config, epoch + step / steps)
                 # What is random is so for the batch as a whole, whoever gets which part.
-                inputs = config.encoder(ranks.share(augmented(config, samples[chosen], generator)))
-                wanted = ranks.share(labels[chosen])
-                spikes, membranes = model(inputs, quantized=quantized)
-                loss = training.loss(*model.classes(spikes, membranes, quantized=quantized), wanted)
+                inputs, wanted = map(ranks.share, augmented(config, samples[chosen], labels[chosen], generator))
+                spikes, membranes = model(config.encoder(inputs), quantized=quantized)
+                loss = config.loss(*model.classes(spikes, membranes, quantized=quantized), wanted)
                 loss = (loss + model.penalty) * (len(wanted) / len(chosen))
                 optimizer.zero_grad()
                 loss.backward()
@@ -143,28 +145,30 @@ def _train(state, path, data_dir, device, progress):
                 if quantized:
                     model.limit()
                 total_loss += loss.detach() * len(chosen)
-                right += (model.scores(spikes, membranes).argmax(1) == wanted).sum()
+                if counted:
+                    right += (model.scores(spikes, membranes).argmax(1) == wanted).sum()
                 seen += len(chosen)
                 bar.update()
 
             total_loss, right, *fired = ranks.total(total_loss, right, *((z != 0).sum() for z in spikes))
-            figures = {"loss": float(total_loss) / seen, "accuracy/train": int(right) / seen,
-                       "rate": optimizer.param_groups[0]["lr"]}
+            figures = {"loss": float(total_loss) / seen, "rate": optimizer.param_groups[0]["lr"]}
+            if counted:
+                figures["accuracy/train"] = int(right) / seen
             figures |= {f"activity/{layer.name}": int(count) / (z.numel() // len(wanted) * len(chosen))
                         for layer, z, count in zip(model.layers, spikes, fired, strict=True)}
             state.epoch += 1
             if held_out:
-                figures["accuracy/validation"] = accuracy(config, model, *validation, quantized=quantized)
-                if epoch >= phases[-2] and figures["accuracy/validation"] > state.best_accuracy:
-                    state.best_accuracy = figures["accuracy/validation"]
+                merit = figures[f"{task.figure}/validation"] = measured(config, model, *validation, quantized=quantized)
+                if epoch >= phases[-2] and merit > state.best_accuracy:
+                    state.best_accuracy = merit
                     state.best = _copy(model)
             if state.epoch == training.epochs_float:
-                state.accuracy_float = figures["accuracy/test_float"] = accuracy(config, model, *test,
-                                                                                 quantized=False)
+                state.accuracy_float = figures[f"{task.figure}/test_float"] = measured(config, model, *test,
+                                                                                       quantized=False)
             if state.epoch == training.epochs:
                 if state.best:
                     model.load_state_dict(state.best)
-                state.accuracy = figures["accuracy/test"] = accuracy(config, model, *test)
+                state.accuracy = figures[f"{task.figure}/test"] = measured(config, model, *test)
                 state.best = None
             state.model, state.optimizer = _copy(model), optimizer.state_dict()
             if first:
@@ -172,8 +176,9 @@ def _train(state, path, data_dir, device, progress):
                     events.add_scalar(name, value, state.epoch)
                 save(state, path)
             phase = "quantized" if quantized else "float"
-            shown = figures.get("accuracy/validation", figures["accuracy/train"])
-            bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}, {shown:.2%}")
+            shown = figures.get(f"{task.figure}/validation", figures.get("accuracy/train"))
+            bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}"
+                                + ("" if shown is None else f", {shown:.2%}"))
 
 
 def _events(folder, step):
@@ -225,34 +230,41 @@ def set_rate(optimizer, config, epoch):
         group["lr"] = training.rate * factor * group["size"]
 
 
-def augmented(config, samples, generator):
-    """Samples as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as the
-    configuration says."""
-    dataset = config.dataset
+def augmented(config, samples, labels, generator):
+    """Samples and labels as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as the
+    configuration says, boxes with them."""
+    dataset, augment = config.dataset, config.training.augment
     if dataset.has_events:
         frames = samples.view(*samples.shape[:2], *config.input.shape)
-        return config.training.augment.frames(frames, generator).flatten(2)
-    images = samples.float().div_(255).view(len(samples), *dataset.shape)
-    return config.training.augment(images, generator).flatten(1)
+        frames, moved = augment.moved_frames(frames, generator)
+        samples = frames.flatten(2)
+    else:
+        images, moved = augment.moved(samples.float().div_(255).view(len(samples), *dataset.shape), generator)
+        samples = images.flatten(1)
+    return samples, moved.boxes(labels) if dataset.has_boxes else labels
 
 
 @torch.no_grad()
-def accuracy(config, model, samples, labels, *, quantized=True):
-    """The share of ``samples``, as `spikeloom.data.load` gives them, that ``model`` classifies as ``labels`` (n,)
-    say. Several processes divide them among themselves."""
+def measured(config, model, samples, labels, *, quantized=True):
+    """The figure of merit (`spikeloom.tasks`) of ``model`` on ``samples`` and ``labels``, as `spikeloom.data.load` gives
+    them. Several processes divide them among themselves."""
     device = model.layers[0].weight.device
-    count = len(samples)
-    samples, labels = (ranks.share(torch.as_tensor(each, device=device)) for each in (samples, labels))
-    right, training = torch.zeros((), device=device), model.training
-    batch = batch_size(model, config.encoder.time_steps)
+    scores = torch.zeros(len(samples), config.task.size, device=device)
+    samples, own = ranks.share(torch.as_tensor(samples, device=device)), ranks.share(scores)
+    training, batch = model.training, batch_size(model, config.encoder.time_steps)
     model.eval()
     with exact_products():
         for start in range(0, len(samples), batch):
             outputs = model(config.encoder(samples[start:start + batch]), quantized=quantized)
-            right += (model.scores(*outputs).argmax(1) == labels[start:start + batch]).sum()
+            own[start:start + batch] = model.scores(*outputs)
     model.train(training)
-    right, = ranks.total(right)
-    return int(right) / count
+    scores, = ranks.total(scores)
+    return config.task.measure(scores.cpu(), torch.as_tensor(labels).cpu(), unit(config, model, quantized))
+
+
+def unit(config, model, quantized=True):
+    """What one of a detector's scores is worth, in latents."""
+    return float(model.layers[-1].step(quantized)) if config.detection else 1.0
 
 
 # Checkpoints ------------------------------------------------------------------------------------
@@ -272,7 +284,8 @@ class State:
     best, best_accuracy : dict or None, float
         the model that did best on the validation part so far
     accuracy_float, accuracy : float or None
-        on the test set, at the end of the float phase (in floats) and of the run (in integers)
+        on the test set, at the end of the float phase (in floats) and of the run (in integers); of a detector, its
+        mean average precision
     start : str or None
         SHA-256 (hexadecimal) of the checkpoint that the run began with
     initial : dict or None

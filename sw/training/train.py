@@ -231,8 +231,8 @@ def set_rate(optimizer, config, epoch):
 
 
 def augmented(config, samples, labels, generator):
-    """Samples and labels as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as the
-    configuration says, boxes with them."""
+    """Samples and labels as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as
+    the configuration says, boxes with them."""
     dataset, augment = config.dataset, config.training.augment
     if dataset.has_events:
         frames = samples.view(*samples.shape[:2], *config.input.shape)
@@ -246,8 +246,8 @@ def augmented(config, samples, labels, generator):
 
 @torch.no_grad()
 def measured(config, model, samples, labels, *, quantized=True):
-    """The figure of merit (`spikeloom.tasks`) of ``model`` on ``samples`` and ``labels``, as `spikeloom.data.load` gives
-    them. Several processes divide them among themselves."""
+    """The figure of merit (`spikeloom.tasks`) of ``model`` on ``samples`` and ``labels``, as `spikeloom.data.load`
+    gives them. Several processes divide them among themselves."""
     device = model.layers[0].weight.device
     scores = torch.zeros(len(samples), config.task.size, device=device)
     samples, own = ranks.share(torch.as_tensor(samples, device=device)), ranks.share(scores)

@@ -342,7 +342,7 @@ class UnrolledLayer(_Layer):
         if not 1 <= self.kernel <= LONGEST_KERNEL:
             raise SpikeloomError(f"kernel must be between 1 and {LONGEST_KERNEL}, not {self.kernel}")
 
-    def build(self, shapes, before, name, time_steps):
+    def build(self, shapes, highs, before, name, time_steps):
         """As `DenseLayer.build`."""
         shape = shapes[self.source or before]
         return SpikingUnrolled(shape, self.channels, self.neuron, kernel=self.kernel, stride=self.stride,

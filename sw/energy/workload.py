@@ -201,6 +201,8 @@ def of_network(network, inputs, spikes):
     inputs : int array (samples, time steps, n_in)
     spikes : list of int arrays (samples, time steps, n_out), one for each layer
         what the network makes of them, as in `spikeloom.reference.Trace`
+
+    What gates decide by is counted, but nothing that they leave out: this hardware has no way to.
     """
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     bounds = {INPUT: network.input.bounds} | {layer.name: (layer.fire.low, layer.fire.high)
@@ -221,6 +223,7 @@ def of_network(network, inputs, spikes):
                 _density(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
                 branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
                 sums, layer.v_width if own else 0))
+        made += _gates(layer, reference.attend(layer, fired[sources[0]]), times)
     return Workload(tuple(made))
 
 
@@ -238,6 +241,22 @@ def _attention(layer, z, bounds):
                     Occupancy.of(weights), attention.weight_format.width, _density(s), Density(1.0, 1.0),
                     input_bits=_width(low, high), output_bits=_width(-reach, reach),
                     sum_bits=_width(-reach, reach), state_bits=0)
+
+
+def _gates(layer, z, times):
+    """What decides at each time step which channels and blocks of a layer are open."""
+    whole = Density(1.0, 1.0)
+    if gate := layer.gate:
+        sums = z.reshape(*z.shape[:2], -1, gate.weights.shape[1], gate.reduce).sum((2, 4))
+        yield Layer(f"{layer.name}, gate of channels", (1, 1, gate.weights.shape[1]), (1, 1, len(gate.bias)), (1, 1),
+                    Occupancy.of(gate.weights), gate.weight_format.width, _density(sums), whole, times,
+                    input_bits=_width(0, max(gate.table)), state_bits=0)
+    if gate := layer.block_gate:
+        blocks, k = (*gate.blocks(layer.shape), layer.shape[2]), gate.weights.shape[2]
+        yield Layer(f"{layer.name}, gate of blocks", blocks, blocks, (k, k), Occupancy.of(gate.weights),
+                    gate.weight_format.width, whole, whole, times, groups=gate.groups,
+                    input_bits=_width(*(gate.rows * gate.columns * bound for bound in (layer.v_min, layer.v_max))),
+                    state_bits=0)
 
 
 def _density(values):

@@ -264,6 +264,7 @@ def synapses(layer):
     told.append(_branch(layer))
     if layer.shortcut:
         told.append(f"and from {layer.shortcut.source} {_branch(layer.shortcut)}")
+    told += [f"gate of {what}" for what, gate in (("channels", layer.gate), ("blocks", layer.block_gate)) if gate]
     return ", ".join(told)
 
 

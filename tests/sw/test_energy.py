@@ -207,12 +207,15 @@ def test_a_networks_workload():
 @settings(max_examples=40)
 @given(st.data())
 def test_any_network_has_an_estimate(data):
-    network = data.draw(map_networks(attention=True))
+    network = data.draw(map_networks(attention=True, gated=True))
     x = data.draw(inputs(network))
     work = energy.of_network(network, x, reference.run(network, x).spikes)
     branches = [branch for each in network.layers for branch in each.branches]
-    gates = [each for each in branches if each.attention]
-    assert len(work.layers) == len(branches) + 2 * len(gates)
+    attentions = [each for each in branches if each.attention]
+    gates = [gate for each in network.layers for gate in (each.gate, each.block_gate) if gate]
+    assert len(work.layers) == len(branches) + 2 * len(attentions) + len(gates)
+    assert sum(layer.weights.positions for layer in work.layers if "gate of" in layer.name) == sum(
+        gate.weights.size for gate in gates)
     made = energy.estimate(work)
     assert math.isfinite(made.energy) and made.energy > 0 and made.cycles > 0
     assert energy.estimate(work, worst=True).computes >= made.computes

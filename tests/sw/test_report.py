@@ -12,6 +12,7 @@ from spikeloom.data import samples
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     Attention,
+    ChannelGate,
     Conv2d,
     Dense,
     GradedSpike,
@@ -335,6 +336,8 @@ def test_attention_is_told_and_its_weights_are_shown():
     network = Network(InputFormat(18, 1, (3, 3, 2)), layers, 4)
     assert report.page.sizes(layers[1]) == ["3x3x2", "3"]
     assert report.page.synapses(layers[1]) == "attention to time and channels, dense"
+    gated = dataclasses.replace(layers[0], gate=ChannelGate(np.ones((2, 2), int), form, np.zeros(2, int), (0, 1)))
+    assert report.page.synapses(gated) == report.page.synapses(layers[0]) + ", gate of channels"
     drawn = pictures.weights(network)
     assert "out, attention to time: 3-bit int" in drawn and "out, attention to channels: 3-bit int" in drawn
 

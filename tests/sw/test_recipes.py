@@ -1,4 +1,4 @@
-"""The recipes of SpQuant-SNN among the packaged configurations: networks of the published sizes, trained as published."""
+"""The recipes of SpQuant-SNN among the packaged configurations: networks of the published sizes, which train."""
 
 from dataclasses import replace
 

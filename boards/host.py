@@ -71,8 +71,8 @@ class Verification:
     ----------
     samples, scores, spikes : int
         compared; spikes by their number in each layer, the input's included and the last layer's left out
-    winners : int array (samples,)
-        that the board gave
+    given : int array (samples, n_out)
+        the scores that the board gave
     difference : Difference or None
         the first one; then fewer samples may have been compared
     cycles : int
@@ -84,7 +84,7 @@ class Verification:
     samples: int
     scores: int
     spikes: int
-    winners: np.ndarray
+    given: np.ndarray
     difference: Difference | None
     cycles: int
     resent: int
@@ -101,7 +101,7 @@ def verify(board, program, inputs, progress=None):
     board.expect(program)
     network = program.network
     inputs = reference.check_inputs(network, inputs)
-    winners, spikes, cycles, difference, resent = [], 0, 0, None, board.traffic.resent
+    given, spikes, cycles, difference, resent = [], 0, 0, None, board.traffic.resent
     start = 0
     while start < len(inputs) and difference is None:
         batch = inputs[start: start + BATCH]
@@ -115,13 +115,14 @@ def verify(board, program, inputs, progress=None):
         same = (scores == expected.scores[:len(batch)]).all(axis=1) & (batch_winners == expected.winners[:len(batch)])
         if not same.all() or not np.array_equal(seen, events.sum(axis=0)):
             difference = _first_difference(board, program, batch, start, expected, events, seen, scores, batch_winners)
-        winners += batch_winners.tolist()
+        given += scores.tolist()
         spikes += int(events.sum())
         cycles += busy
         start += len(batch)
         if progress:
             progress(start)
-    return Verification(start, start * network.n_out, spikes, np.array(winners, np.int64), difference, cycles,
+    return Verification(start, start * network.n_out, spikes,
+                        np.array(given, np.int64).reshape(-1, network.n_out), difference, cycles,
                         board.traffic.resent - resent)
 
 

@@ -136,7 +136,7 @@ def save(path, program, backend, inputs, labels, seen, cycles):
     """Write a simulation file (``docs/format.md``): what ``backend`` showed for ``inputs``."""
     arrays = {"inputs": _smallest(inputs), "scores": _smallest(seen.scores), "winners": _smallest(seen.winners)}
     if labels is not None:
-        arrays["labels"] = _smallest(labels)
+        arrays["labels"] = labels.astype(np.float32) if labels.dtype.kind == "f" else _smallest(labels)
     for number in range(len(seen.spikes)):
         arrays[f"{number}.spikes"] = _smallest(seen.spikes[number])
         arrays[f"{number}.membranes"] = _smallest(seen.membranes[number])

@@ -293,7 +293,7 @@ def _simulate(options):
     if result.difference is not None:
         print(f"{options.backend} differs from the reference: {result.difference}", file=sys.stderr)
         return 1
-    accuracy = "" if labels is None else f", accuracy {(result.seen.winners == labels).mean():.2%}"
+    accuracy = _merit(options, network, result.seen.scores, labels)
     cycles = "" if result.cycles is None else f", {result.cycles / len(inputs):.0f} clock cycles per sample"
     print(f"{options.backend} equals the reference on {len(inputs)} samples: {updates} membrane potentials and "
           f"{spikes} spikes{cycles}{accuracy} ({result.seconds:.1f} s)")
@@ -314,7 +314,7 @@ def _simulate_bitstream(options, program):
           connect(virtual.port, baud=virtual.baud, timeout=5) as board):
         if load or not board.loaded:
             host.load(board, load or program, built=program)
-        return _held(board, "the bitstream", load or program, inputs, labels)
+        return _held(options, board, "the bitstream", load or program, inputs, labels)
 
 
 def _build(options):
@@ -363,6 +363,7 @@ def _flash(options):
 
 def _run(options):
     """Run test samples on a board and print its answers."""
+    from . import tasks
     from .boards import host
     from .compiler.program import Program
     program = Program.load(options.program)
@@ -371,9 +372,9 @@ def _run(options):
         progress = _Progress(len(inputs))
         scores, winners = host.run(board, program, inputs, progress)
         progress.close()
-    print(*winners)
+    print(tasks.of(program.network).told(scores, winners))
     if labels is not None:
-        print(f"accuracy {(winners == labels).mean():.2%}")
+        print(_merit(options, program.network, scores, labels).removeprefix(", "))
     if options.out:
         import numpy as np
 
@@ -392,10 +393,10 @@ def _verify(options):
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
     with _board(options, program) as (board, what, _):
-        return _held(board, what, program, inputs, labels)
+        return _held(options, board, what, program, inputs, labels)
 
 
-def _held(board, what, program, inputs, labels):
+def _held(options, board, what, program, inputs, labels):
     """Verify ``board``, which is called ``what``, and say what came of it; the exit status."""
     from .boards import host
     progress = _Progress(len(inputs))
@@ -404,7 +405,7 @@ def _held(board, what, program, inputs, labels):
     if result.difference is not None:
         print(f"{what} differs from the reference: {result.difference}", file=sys.stderr)
         return 1
-    accuracy = "" if labels is None else f", accuracy {(result.winners == labels).mean():.2%}"
+    accuracy = _merit(options, program.network, result.given, labels)
     print(f"{what} equals the reference on {result.samples} samples: {result.scores} scores and {result.spikes} "
           f"spikes, {result.cycles / result.samples:.0f} clock cycles per sample{accuracy}; {result.resent} requests "
           "sent again")
@@ -551,6 +552,19 @@ def _describe_network(network):
 
 
 # Helpers ---------------------------------------------------------------------------------------
+
+
+def _merit(options, network, scores, labels):
+    """How good the scores are, as text to append; nothing where no labels are known."""
+    if labels is None:
+        return ""
+    from . import tasks
+    task = tasks.of(network)
+    try:
+        task.check_labels(labels, len(scores))
+    except SpikeloomError as error:
+        raise SpikeloomError(f"{options.inputs or options.data_dir}: {error}") from None
+    return f", {task.figure} {task.measure(scores, labels):.2%}"
 
 
 def _build_folder(program):

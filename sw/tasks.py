@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import SpikeloomError
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -22,8 +24,19 @@ class Classification:
         """The share of samples whose class is their label; ``unit`` is of no use."""
         return float((np.asarray(scores).argmax(1) == np.asarray(labels)).mean())
 
+    def told(self, scores, winners):
+        """What came out, as text: the ``winners`` (samples,) that the scores have."""
+        return " ".join(map(str, winners))
+
     def check(self):
         """All that `measure` needs is there."""
+
+    def check_labels(self, labels, samples):
+        """Raise `SpikeloomError` where ``labels`` are none of so many ``samples``."""
+        if labels.shape != (samples,):
+            raise SpikeloomError(f"has labels of shape {labels.shape} for {samples} samples")
+        if labels.dtype.kind not in "iu":
+            raise SpikeloomError(f"labels must be integers, not {labels.dtype}")
 
 
 def of(network):

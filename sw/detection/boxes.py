@@ -25,6 +25,9 @@ from . import evaluate
 #: Logits of a box before those of its classes.
 BOX_LOGITS = 5
 
+#: The least confidence of a box that is told or drawn.
+TOLD = 0.3
+
 #: exp of more than this makes no box larger.
 LARGEST_EXPONENT = 8.0
 
@@ -208,6 +211,19 @@ class Detection:
     def precision(self, scores, labels, unit=1.0):
         """The `spikeloom.detection.evaluate.Precision` of the same."""
         return evaluate.precision(self.find(torch.as_tensor(scores) * unit), np.asarray(labels), self.classes)
+
+    def told(self, scores, winners):
+        """What came out, as text: a line for each sample, with the boxes that are worth telling."""
+        return "\n".join(f"{number}: " + ("; ".join(
+            f"{self.classes[kind]} {confidence:.0%} at {x:.3f} {y:.3f}, {w:.3f} x {h:.3f}"
+            for kind, confidence, (x, y, w, h) in zip(found.classes, found.confidence, found.boxes, strict=True))
+            or "nothing") for number, found in enumerate(each.above(TOLD) for each in self.find(scores)))
+
+    def check_labels(self, labels, samples):
+        """Raise `SpikeloomError` where ``labels`` are none of so many ``samples``."""
+        if labels.ndim != 3 or labels.shape[::2] != (samples, 5) or labels.dtype.kind != "f":
+            raise SpikeloomError(f"has {labels.dtype} labels of shape {labels.shape} for {samples} samples, where boxes "
+                                 f"are floats ({samples}, boxes, 5)")
 
     def check(self):
         """Raise `SpikeloomError` where `measure` could not be."""

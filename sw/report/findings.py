@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from spikeloom import reference
+from spikeloom import reference, tasks
 from spikeloom.compiler.cost import estimate_blocks, measure, predict
 from spikeloom.compiler.program import Program
 from spikeloom.compiler.target import find
@@ -38,7 +38,8 @@ class Simulated:
     network : Network
     backend : str
     inputs : int array (samples, time steps, n_in)
-    labels : int array (samples,) or None
+    labels : array (samples, ...) or None
+        as the task (`spikeloom.tasks`) has them
     seen, expected : Trace
         of the backend, and of the reference as recomputed here
     difference : Difference or None
@@ -89,13 +90,18 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the reference made of the first samples of a test set of so many: ``labels`` and ``winners``, int arrays
+    """What the reference made of the first samples of a test set of so many: ``labels``, ``winners`` and ``scores``, arrays
     (samples,), and the `spikeloom.report.meters.Activity` of each layer."""
 
     labels: np.ndarray
-    winners: np.ndarray
+    scores: np.ndarray
     available: int
     activity: list = field(default_factory=list)
+
+    @property
+    def winners(self):
+        """The class of the highest score, int array (samples,)."""
+        return self.scores.argmax(1)
 
     @property
     def whole(self):
@@ -174,18 +180,23 @@ class Findings:
     # Figures ------------------------------------------------------------------------------------
 
     @cached_property
+    def task(self):
+        """What the scores are for (`spikeloom.tasks`)."""
+        return tasks.of(self.network)
+
+    @cached_property
     def accuracies(self):
-        """Rows of (what, share right, samples or None, remark), from training to gateware."""
+        """Rows of (what, the task's figure, samples or None, remark), from training to gateware."""
         noted = self.network.notes.get("accuracy", {})
         whole = self.test.available if self.test else None
         rows = [(name, noted[key], whole, "as measured after training")
                 for name, key in (("float", "float"), ("torch-integer", "torch")) if noted.get(key) is not None]
         if self.test:
-            rows.append(("reference", float((self.test.winners == self.test.labels).mean()), len(self.test.labels),
+            rows.append(("reference", self.task.measure(self.test.scores, self.test.labels), len(self.test.labels),
                          "recomputed here" + ("" if self.test.whole else f", on the first of {whole:,}")))
         if self.simulation and self.simulation.labels is not None:
-            right = float((self.simulation.seen.winners == self.simulation.labels).mean())
-            rows.append((self.simulation.name, right, len(self.simulation.labels), self.simulation.backend))
+            rows.append((self.simulation.name, self.task.measure(self.simulation.seen.scores, self.simulation.labels),
+                         len(self.simulation.labels), self.simulation.backend))
         return rows
 
     @cached_property
@@ -232,7 +243,7 @@ class Findings:
         """The short table: pairs of what and how much."""
         rows = []
         for name, share, samples, _ in self.accuracies:
-            rows.append((f"accuracy, {name}", f"{share:.2%}" + (f" of {samples:,} samples" if samples else "")))
+            rows.append((f"{self.task.figure}, {name}", f"{share:.2%}" + (f" of {samples:,} samples" if samples else "")))
         simulated, predicted = self.cycles
         told = [f"{value:,.0f} {what}" for value, what in ((simulated, "simulated"), (predicted, "predicted"))
                 if value is not None]
@@ -332,10 +343,11 @@ def _simulation(path, network, program):
         if getattr(seen, what).shape != getattr(expected, what).shape:
             raise SpikeloomError(f"{path}: {what} have shape {getattr(seen, what).shape}, where the network's have "
                                  f"{getattr(expected, what).shape}")
-    if labels is not None and labels.shape != seen.winners.shape:
-        raise SpikeloomError(f"{path}: has labels of shape {labels.shape} for {len(inputs)} samples")
-    if labels is not None and labels.dtype.kind not in "iu":
-        raise SpikeloomError(f"{path}: labels must be integers, not {labels.dtype}")
+    if labels is not None:
+        try:
+            tasks.of(network).check_labels(labels, len(inputs))
+        except SpikeloomError as error:
+            raise SpikeloomError(f"{path}: {error}") from None
     difference = trace.first_difference(network, expected, seen)
     return Simulated(network, backend, inputs, labels, seen, expected, difference, cycles)
 
@@ -400,13 +412,13 @@ def _test(network, data_dir):
     count = min(len(labels), WORK // work)
     if not count:
         raise SpikeloomError(f"a sample takes up to {work:.1e} synaptic operations, too many for the reference")
-    winners, seen, batch = [], [], _batch(network)
+    scores, seen, batch = [], [], _batch(network)
     for start in range(0, count, batch):
         inputs = encoder(torch.from_numpy(loaded[start:min(start + batch, count)])).numpy()
         run = reference.run(network, inputs)
-        winners.append(run.winners)
+        scores.append(run.scores)
         seen.append((len(inputs), meters.activity(network, inputs, run.spikes)))
-    return Classified(labels[:count], np.concatenate(winners), len(labels), meters.mean(seen))
+    return Classified(labels[:count], np.concatenate(scores), len(labels), meters.mean(seen))
 
 
 def _shape(network):

@@ -13,12 +13,16 @@ from spikeloom import files
 from spikeloom.compiler.cost import estimate_blocks
 from spikeloom.compiler.target import find
 from spikeloom.network import INPUT, Conv2d, Silent
+from spikeloom.tasks import Classification
 
 from . import meters
 from .findings import Classified
 
 #: A title names each of so many layers at most.
 MOST_NAMED = 8
+
+#: Boxes are drawn into so many samples at most.
+MOST_PICTURES = 6
 
 
 def write(findings, path):
@@ -60,15 +64,10 @@ def _samples(findings):
     omitted = " Some layers are left out, but none that differs."
     parts = []
     for sample in _chosen(simulation):
-        winners = int(simulation.expected.winners[sample]), int(simulation.seen.winners[sample])
-        label = "" if simulation.labels is None else f": labelled {int(simulation.labels[sample])}"
-        right = simulation.labels is None or winners[1] == simulation.labels[sample]
-        remark = "" if right else ", which is wrong"
-        parts.append(f"<h3>Sample {sample}{label}</h3><p>The reference says {winners[0]}, "
-                     f"{escape(simulation.name)} says {winners[1]}{remark}.</p>")
+        parts.append(_verdict(findings.task, simulation, sample))
         shape = findings.shape
         if shape and shape[2] > 1:
-            colors = ": off in blue, on in red" if shape[2] == 2 else ", all channels together"
+            colors = {2: ": off in blue, on in red", 3: ""}.get(shape[2], ", all channels together")
             parts.append(_figure(pictures.frames(simulation.inputs, sample, shape, findings.network.input.bounds[1]),
                                  f"The frames that came in{colors}."))
         parts.append(_figure(
@@ -86,11 +85,27 @@ def _samples(findings):
     return _section("Samples, spike by spike", *parts)
 
 
+def _verdict(task, simulation, sample):
+    """A sample's heading, and what reference and simulation made of it."""
+    labels = simulation.labels
+    if isinstance(task, Classification):
+        winners = int(simulation.expected.winners[sample]), int(simulation.seen.winners[sample])
+        label = "" if labels is None else f": labelled {int(labels[sample])}"
+        remark = "" if labels is None or winners[1] == labels[sample] else ", which is wrong"
+        said = f"The reference says {winners[0]}, {escape(simulation.name)} says {winners[1]}{remark}."
+    else:
+        from spikeloom.detection.boxes import TOLD
+        found, = task.find(simulation.seen.scores[sample:sample + 1])
+        label = "" if labels is None else f": {int((labels[sample, :, 0] >= 0).sum())} boxes"
+        said = f"{escape(simulation.name.capitalize())} finds {len(found.above(TOLD).boxes)}."
+    return f"<h3>Sample {sample}{label}</h3><p>{said}</p>"
+
+
 def _chosen(simulation):
     """Up to three samples: the one that differs, one classified wrong, and right ones, of different classes."""
     winners = simulation.seen.winners
     chosen = [] if simulation.difference is None else [simulation.difference.sample]
-    wrong = [] if simulation.labels is None else np.flatnonzero(winners != simulation.labels)[:1]
+    wrong = [] if simulation.labels is None or simulation.labels.ndim > 1 else np.flatnonzero(winners != simulation.labels)[:1]
     others = np.setdiff1d(np.arange(len(winners)), wrong)
     first_of_class = others[np.sort(np.unique(winners[others], return_index=True)[1])]
     for sample in [*first_of_class[:2], *wrong, *first_of_class[2:], *others]:
@@ -102,22 +117,48 @@ def _chosen(simulation):
 def _accuracy(findings):
     if not findings.accuracies:
         return ""
+    task, counted = findings.task, isinstance(findings.task, Classification)
     rows = [(name, f"{share:.2%}", "" if samples is None else f"{samples:,}",
-             "" if samples is None else f"{round(share * samples):,}", remark)
+             *(("" if samples is None else f"{round(share * samples):,}",) if counted else ()), remark)
             for name, share, samples, remark in findings.accuracies]
-    parts = [_table(("", "accuracy", "samples", "right", ""), rows)]
+    parts = [_table(("", task.figure, "samples", *(("right",) if counted else ()), ""), rows)]
     known, who = findings.test, "The reference on the whole test set"
     if known is not None and not known.whole:
         who = f"The reference on the first {len(known.labels):,} of {known.available:,} samples of the test set"
     simulation = findings.simulation
     if known is None and simulation is not None and simulation.labels is not None:
-        known = Classified(simulation.labels, simulation.seen.winners, len(simulation.labels))
+        known = Classified(simulation.labels, simulation.seen.scores, len(simulation.labels))
         who = f"The simulated samples ({simulation.backend})"
+    if not counted:
+        return _section("Precision", *parts, *_precision(findings, known, who))
     classes = findings.network.n_out
     if known is not None and classes <= 20 and np.isin(known.labels, range(classes)).all():
         parts.append(f"<figure>{_confusion(known, classes)}<figcaption>{escape(who)}: rows are labels, "
                      "columns what the network said, so that all off the diagonal is a mistake.</figcaption></figure>")
     return _section("Accuracy", *parts)
+
+
+def _precision(findings, known, who):
+    """A detector's precision for each class, and pictures of its boxes."""
+    from spikeloom.detection.boxes import TOLD
+
+    from . import pictures
+    task, simulation, parts = findings.task, findings.simulation, []
+    if known is not None:
+        precision = task.precision(known.scores, known.labels)
+        rows = [(name, f"{precision.classes[name]:.2%}" if name in precision.classes else "–",
+                 int((known.labels[..., 0] == number).sum())) for number, name in enumerate(task.classes)]
+        parts += [f"<p>{escape(who)}, class by class.</p>", _table(("", "average precision", "boxes"), rows)]
+    if simulation is not None and findings.shape:
+        count = min(MOST_PICTURES, len(simulation.inputs))
+        labels = None if simulation.labels is None else simulation.labels[:count]
+        parts.append(_figure(
+            pictures.boxes(simulation.inputs[:count], findings.shape, findings.network.input.bounds[1],
+                           [found.above(TOLD) for found in task.find(simulation.seen.scores[:count])], labels,
+                           task.classes),
+            f"What {simulation.name} found in the first samples, with at least {TOLD:.0%} confidence"
+            + ("." if labels is None else "; labelled boxes are dotted.")))
+    return parts
 
 
 def _confusion(known, classes):

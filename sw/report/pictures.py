@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from spikeloom.network import Conv2d, Silent
 
@@ -115,17 +116,20 @@ def _input(part, values, high, shape):
         axis.set_ylabel("input")
         return
     mean = values.mean(axis=0).reshape(shape)
-    if shape[2] > 1 and mean.any():
+    if shape[2] == 2 and mean.any():
         high = np.quantile(mean[mean > 0], 0.95)  # events are few
     _image(axis, np.minimum(mean / high, 1))
 
 
 def _image(axis, values):
-    """Values (rows, columns, channels) from 0 to 1 in grey, or for two channels in the colours of polarities."""
+    """Values (rows, columns, channels) from 0 to 1 in grey, for two channels in the colours of polarities, for three in
+    their own."""
     if values.shape[2] == 2:
         # Colours take away from white, so that where there is much of both it is dark.
         missing = 1 - np.array([matplotlib.colors.to_rgb(color) for color in (OFF, ON)])
         colors = (1 - values[..., None] * missing).prod(axis=2)
+    elif values.shape[2] == 3:
+        colors = values
     else:
         colors = np.repeat(1 - values.max(axis=2, keepdims=True), 3, axis=2)
     axis.pcolormesh(colors[::-1], rasterized=True)
@@ -153,6 +157,47 @@ def _positions(axes, pair, wrong, shape):
     axes[0].invert_yaxis()  # of both
     row, column = np.nonzero(wrong.reshape(-1, *shape).any(axis=(0, 3)))
     axes[1].plot(column + 0.5, row + 0.5, "o", ms=7, mfc="none", mec=WRONG, mew=1.6)
+
+
+@_drawn
+def boxes(inputs, shape, high, found, labels, names):
+    """Boxes in the images or frames that they were found in.
+
+    Parameters
+    ----------
+    inputs : int array (samples, time steps, n_in)
+    shape : (rows, columns, channels)
+    high : int
+        the largest value there can be
+    found : list of `spikeloom.detection.boxes.Found`, for each sample
+    labels : float array (samples, boxes, 5), or None
+    names : of classes
+    """
+    rows, columns = _rows_and_columns(len(inputs), 3)
+    width = 10 / max(2, columns)
+    figure = _figure(width * columns, width * rows * shape[0] / shape[1] + 0.3)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    colors = [matplotlib.colormaps["tab10"](number % 10) for number in range(len(names))]
+    for axis in panels[len(inputs):]:
+        axis.set_axis_off()
+    for number, axis in enumerate(panels[:len(inputs)]):
+        mean = inputs[number].mean(axis=0).reshape(shape)
+        if shape[2] == 2 and mean.any():
+            high = np.quantile(mean[mean > 0], 0.95)  # events are few
+        _image(axis, np.minimum(mean / high, 1))
+        drawn = [(int(kind), box, None) for kind, *box in (() if labels is None else labels[number]) if kind >= 0]
+        drawn += zip(found[number].classes, found[number].boxes, found[number].confidence, strict=True)
+        for kind, (x, y, w, h), confidence in drawn:
+            left, upper = (x - w / 2) * shape[1], (1 - y + h / 2) * shape[0]
+            axis.add_patch(Rectangle((left, upper - h * shape[0]), w * shape[1], h * shape[0], fill=False,
+                                     color=colors[kind], lw=0.9 if confidence is None else 1.4,
+                                     ls=":" if confidence is None else "-"))
+            if confidence is not None:
+                axis.text(left, upper, f"{confidence:.0%}", color=colors[kind], fontsize=6, va="bottom",
+                          clip_on=True)
+    figure.legend([Line2D([], [], color=color) for color in colors], names, loc="outside upper right",
+                  ncols=len(names), frameon=False, fontsize=8)
+    return figure
 
 
 @_drawn

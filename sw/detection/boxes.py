@@ -222,8 +222,8 @@ class Detection:
     def check_labels(self, labels, samples):
         """Raise `SpikeloomError` where ``labels`` are none of so many ``samples``."""
         if labels.ndim != 3 or labels.shape[::2] != (samples, 5) or labels.dtype.kind != "f":
-            raise SpikeloomError(f"has {labels.dtype} labels of shape {labels.shape} for {samples} samples, where boxes "
-                                 f"are floats ({samples}, boxes, 5)")
+            raise SpikeloomError(f"has {labels.dtype} labels of shape {labels.shape} for {samples} samples, where "
+                                 f"boxes are floats ({samples}, boxes, 5)")
 
     def check(self):
         """Raise `SpikeloomError` where `measure` could not be."""

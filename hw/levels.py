@@ -16,6 +16,8 @@ __all__ = ["LevelDecoder", "LevelEncoder"]
 class LevelDecoder(wiring.Component):
     """The potential that a stored level stands for. Latency: 1 cycle.
 
+    It takes no multiplier of the device's, of which there are few.
+
     Parameters
     ----------
     core : spikeloom.compiler.core.Core
@@ -41,11 +43,13 @@ class LevelDecoder(wiring.Component):
         minus_level = Signal(range(-grid.high, -grid.low + 1))
         m.d.comb += minus_level.eq(Mux(self.level <= grid.high, -self.level, (1 << grid.width) - self.level))
         if grid.step is not None:
-            value = minus_level * -grid.step
+            value = _multiplied(minus_level, -grid.step)
         elif self.core.ternary:
             value = Mux(self.level[1], self.minus_threshold, Mux(self.level[0], -self.minus_threshold, 0)) >> grid.shift
         else:
-            value = minus_level * self.minus_threshold >> grid.shift
+            *bits, sign = minus_level
+            parts = [Mux(bit, self.minus_threshold << place, 0) for place, bit in enumerate(bits)]
+            value = (sum(parts) - Mux(sign, self.minus_threshold << len(bits), 0)) >> grid.shift
         m.d.sync += self.potential.eq(value)
         return m
 
@@ -121,7 +125,7 @@ class LevelEncoder(wiring.Component):
         else:
             minus_step, largest = C(-grid.step), grid.step
         raised = 1 - 2 * grid.low  # half steps, from the middle below the lowest level to zero
-        offset = ~(minus_step * raised) >> 1
+        offset = ~_multiplied(minus_step, raised) >> 1
         if grid.step is None:
             offset, minus_step = delayed(m, offset), delayed(m, minus_step, 2)
         left = delayed(m, (self.potential << grid.shift) + offset)
@@ -162,3 +166,16 @@ class LevelEncoder(wiring.Component):
         """The level so many ``above`` the lowest, or the highest."""
         most = self.grid.high - self.grid.low
         return Mux(above > most, most, above) + self.grid.low
+
+
+def _multiplied(value, factor):
+    """A ``value`` times an integer, in additions."""
+    product, place = C(0, 1), 0
+    while factor:
+        if factor & 1:  # one subtraction for a run of ones
+            digit = 2 - (factor & 3)
+            product = product + (value << place) if digit > 0 else product - (value << place)
+            factor -= digit
+        factor >>= 1
+        place += 1
+    return product

@@ -90,8 +90,8 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the reference made of the first samples of a test set of so many: ``labels``, ``winners`` and ``scores``, arrays
-    (samples,), and the `spikeloom.report.meters.Activity` of each layer."""
+    """What the reference made of the first samples of a test set of so many: ``labels``, ``winners`` and ``scores``,
+    arrays (samples,), and the `spikeloom.report.meters.Activity` of each layer."""
 
     labels: np.ndarray
     scores: np.ndarray
@@ -219,8 +219,13 @@ class Findings:
         """The `spikeloom.report.meters.Activity` of each layer on the simulated samples, or else on the test set; empty
         where there is neither."""
         if self.simulation:
-            return meters.activity(self.network, self.simulation.inputs, self.simulation.seen.spikes)
+            return meters.activity(self.network, self.simulation.inputs, self.simulation.seen)
         return self.test.activity if self.test else []
+
+    @cached_property
+    def flops(self):
+        """The `spikeloom.report.meters.Flops` of each layer, where there is activity."""
+        return meters.flops(self.network, self.activity) if self.activity else []
 
     @cached_property
     def latency(self):
@@ -243,7 +248,8 @@ class Findings:
         """The short table: pairs of what and how much."""
         rows = []
         for name, share, samples, _ in self.accuracies:
-            rows.append((f"{self.task.figure}, {name}", f"{share:.2%}" + (f" of {samples:,} samples" if samples else "")))
+            of = f" of {samples:,} samples" if samples else ""
+            rows.append((f"{self.task.figure}, {name}", f"{share:.2%}{of}"))
         simulated, predicted = self.cycles
         told = [f"{value:,.0f} {what}" for value, what in ((simulated, "simulated"), (predicted, "predicted"))
                 if value is not None]
@@ -279,7 +285,8 @@ class Findings:
             "weights", "stored_bits", "zeros", "membrane_bits"))
         kept = f"{zeros / weights:.0%} zeros; {stored / weights:.3g} bits a weight in the cheapest format"
         rows = [("weights", f"{meters.bytes_of(self.network.weight_bits):,} bytes, {kept}"),
-                ("membranes", f"{meters.bytes_of(membranes):,} bytes")]
+                ("membranes", f"{meters.bytes_of(membranes):,} bytes"),
+                ("weights and membranes", meters.savings(self.memory))]
         if self.activity:
             fire = [(layer.n_out, each.rate) for layer, each in zip(self.network.layers, self.activity, strict=True)
                     if not isinstance(layer.fire, Silent)]
@@ -288,6 +295,9 @@ class Findings:
                 rows.append(("spike rate", f"{mean:.1%} of neurons in a time step"))
             total = sum(each.operations for each in self.activity)
             rows.append(("synaptic operations", f"{total:,.0f} per sample"))
+            dense, saved = sum(each.dense for each in self.flops), meters.reduction(self.flops)
+            rows.append(("FLOPs of a dense network",
+                         f"{dense:,} per time step, of which gates and potentials at zero save {saved:.1%}"))
         return rows
 
     def _times(self, cycles):
@@ -417,7 +427,7 @@ def _test(network, data_dir):
         inputs = encoder(torch.from_numpy(loaded[start:min(start + batch, count)])).numpy()
         run = reference.run(network, inputs)
         scores.append(run.scores)
-        seen.append((len(inputs), meters.activity(network, inputs, run.spikes)))
+        seen.append((len(inputs), meters.activity(network, inputs, run)))
     return Classified(labels[:count], np.concatenate(scores), len(labels), meters.mean(seen))
 
 

@@ -105,7 +105,8 @@ def _chosen(simulation):
     """Up to three samples: the one that differs, one classified wrong, and right ones, of different classes."""
     winners = simulation.seen.winners
     chosen = [] if simulation.difference is None else [simulation.difference.sample]
-    wrong = [] if simulation.labels is None or simulation.labels.ndim > 1 else np.flatnonzero(winners != simulation.labels)[:1]
+    classes = simulation.labels is not None and simulation.labels.ndim == 1
+    wrong = np.flatnonzero(winners != simulation.labels)[:1] if classes else []
     others = np.setdiff1d(np.arange(len(winners)), wrong)
     first_of_class = others[np.sort(np.unique(winners[others], return_index=True)[1])]
     for sample in [*first_of_class[:2], *wrong, *first_of_class[2:], *others]:
@@ -231,7 +232,33 @@ def _meters(findings):
     said = f"Rates are shares of neurons in a time step, operations those of a sample, both on {where}. "
     return _section("Meters", _table(head, rows), f"<p>{said if seen else ''}A synaptic operation is a set bit that "
                     "meets a weight which is not zero. Bits a weight count metadata, in the format that takes the "
-                    "fewest.</p>")
+                    "fewest.</p>", *_savings(findings))
+
+
+def _savings(findings):
+    """Of each layer and of all: memory beside 32 bits, and arithmetic beside a dense network's."""
+    head = ("layer", "weights", "membranes", "together", f"with {meters.BASELINE_BITS} bits each", "times less")
+    rows = [(name, *(meters.size(sum(getattr(each, what) for each in group))
+                     for what in ("weight_bits", "membrane_bits", "bits", "baseline_bits")),
+             f"{sum(each.baseline_bits for each in group) / sum(each.bits for each in group):.3g}")
+            for name, group in _with_all(findings.memory)]
+    parts = [_table(head, rows)]
+    if findings.flops:
+        head = ("layer", "FLOPs", "kept by gates and zeros", "of gates", "saved", "open channels", "potentials at zero")
+        shares = [(f"{each.open:.1%}", f"{each.resting:.1%}") for each in findings.activity]
+        rows = [(name, sum(each.dense for each in group), f"{sum(each.kept for each in group):,.0f}",
+                 sum(each.gates for each in group), f"{meters.reduction(group):.1%}", *share)
+                for (name, group), share in zip(_with_all(findings.flops), [*shares, ("", "")], strict=True)]
+        said = ("FLOPs are those of a time step, as SpQuant-SNN counts them: products of weights in open channels, "
+                "spike or not, and updates of potentials that are not zero; gates are charged for. Gateware does "
+                "nothing where there is no event, so synaptic operations tell more of it.")
+        parts += [_table(head, rows), f"<p>{said}</p>"]
+    return parts
+
+
+def _with_all(listed):
+    """The name and a list of the one meter of each layer, then "all" and a list of all."""
+    return [*((each.layer, [each]) for each in listed), ("all", listed)]
 
 
 def _resources(findings):

@@ -158,7 +158,7 @@ def test_meters_are_those_of_the_simulated_samples(folder, network, monkeypatch)
     for drawn in ("_samples", "_weights", "_activity"):  # have nothing to do with it
         monkeypatch.setattr(report.page, drawn, lambda findings: "")
     _, inputs, _, seen = trace.load(folder / "simulation.npz")
-    hidden, out = meters.activity(network, inputs, seen.spikes)
+    hidden, out = meters.activity(network, inputs, seen)
     rows = dict(report.Findings.gather(folder).rows)
     assert rows["spike rate"] == f"{(seen.spikes[0] != 0).mean():.1%} of neurons in a time step"  # the other is silent
     assert rows["synaptic operations"] == f"{hidden.operations + out.operations:,.0f} per sample"
@@ -167,8 +167,15 @@ def test_meters_are_those_of_the_simulated_samples(folder, network, monkeypatch)
     for memory, activity in ((first, hidden), (last, out)):
         assert f"{activity.operations:,.0f}</td>" in text and f"<td>{memory.format}</td>" in text
         assert f">{memory.bits_per_weight:.3g}</td>" in text
+    flops = meters.flops(network, [hidden, out])
+    dense, saved = sum(each.dense for each in flops), meters.reduction(flops)
+    assert rows["FLOPs of a dense network"] == (
+        f"{dense:,} per time step, of which gates and potentials at zero save {saved:.1%}")
+    assert f">{dense:,}</td>" in text and f">{saved:.1%}</td>" in text and f">{out.resting:.1%}</td>" in text
+    assert rows["weights and membranes"] == meters.savings([first, last])
     (folder / "simulation.npz").unlink()
     rows = dict(report.Findings.gather(folder).rows)
+    assert "FLOPs of a dense network" not in rows
     assert "spike rate" not in rows and "synaptic operations" not in rows and rows["membranes"] == "12 bytes"
     assert "<h2>Meters</h2>" in page(folder)
 
@@ -211,7 +218,7 @@ def test_of_a_large_test_set_only_the_first_samples_run(tmp_path, monkeypatch):
     findings = report.Findings.gather(tmp_path)
     assert np.array_equal(findings.test.winners, whole.winners[:100]) and whole.whole and not findings.test.whole
     inputs, _ = samples(network.notes["data"], "test", 100)
-    seen, = meters.activity(network, inputs, reference.run(network, inputs).spikes)
+    seen, = meters.activity(network, inputs, reference.run(network, inputs))
     found, = findings.activity
     assert (found.rate, found.operations) == pytest.approx((seen.rate, seen.operations), rel=1e-12)
     rows = dict(findings.rows)

@@ -537,17 +537,20 @@ def _describe_json(path):
 
 
 def _describe_network(network):
+    from .report import meters
     from .report.page import sizes, synapses
-    layers = []
-    for layer in network.layers:
+    layers, memories = [], meters.memory(network)
+    for layer, memory in zip(network.layers, memories, strict=True):
         form, zero = layer.weight_format, (layer.weights == 0).mean()
         layers.append(f"  {layer.name}: {' -> '.join(sizes(layer))}, {synapses(layer)}, "
                       f"{form.width}-bit {form.kind} weights ({zero:.0%} zero), "
                       f"{layer.v_width}-bit membranes, leak {layer.leak.kind}, reset {layer.reset}, "
-                      f"fire {layer.fire.kind}")
+                      f"fire {layer.fire.kind}; "
+                      f"{meters.size(memory.weight_bits)} and {meters.size(memory.membrane_bits)}")
     inputs = f"{' x '.join(str(n) for n in network.input.shape if n > 1) or 1} inputs of {network.input.width} bit"
     head = (f"{network.digest[:16]}: {inputs}, up to {network.time_steps} time steps, read out by "
-            f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights")
+            f"{network.readout}, {-(-network.weight_bits // 8)} bytes of weights; weights and membranes "
+            f"{meters.savings(memories)}")
     return "\n".join([head, *layers])
 
 

@@ -333,6 +333,9 @@ def test_info_says_what_synapses_are(tmp_path, capsys):
     assert ": 6 x 8 x 2 inputs of 2 bit, " in said
     assert "  entry: 6x8x2 -> 6x8x4, 5x5 conv, 2-bit ternary weights (" in said
     assert "  out: 1x3x6 -> 6, sum pool of all positions, dense, " in said
+    first, *_ = memories = meters.memory(map_network(2))
+    assert f"; {meters.size(first.weight_bits)} and {meters.size(first.membrane_bits)}\n" in said
+    assert f"; weights and membranes {meters.savings(memories)}\n" in said
 
 
 def test_attention_is_told_and_its_weights_are_shown():

@@ -40,13 +40,15 @@ class LevelDecoder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         grid = self.grid
-        minus_level = Signal(range(-grid.high, -grid.low + 1))
-        m.d.comb += minus_level.eq(Mux(self.level <= grid.high, -self.level, (1 << grid.width) - self.level))
+        level = Signal(range(grid.low, grid.high + 1))
+        m.d.comb += level.eq(Mux(self.level <= grid.high, self.level, self.level - (1 << grid.width)))
         if grid.step is not None:
-            value = _multiplied(minus_level, -grid.step)
+            value = _multiplied(level, grid.step)
         elif self.core.ternary:
             value = Mux(self.level[1], self.minus_threshold, Mux(self.level[0], -self.minus_threshold, 0)) >> grid.shift
         else:
+            minus_level = Signal(range(-grid.high, -grid.low + 1))
+            m.d.comb += minus_level.eq(-level)
             *bits, sign = minus_level
             parts = [Mux(bit, self.minus_threshold << place, 0) for place, bit in enumerate(bits)]
             value = (sum(parts) - Mux(sign, self.minus_threshold << len(bits), 0)) >> grid.shift

@@ -45,7 +45,7 @@ class LevelDecoder(wiring.Component):
         if grid.step is not None:
             value = _multiplied(level, grid.step)
         elif self.core.ternary:
-            value = Mux(self.level[1], self.minus_threshold, Mux(self.level[0], -self.minus_threshold, 0)) >> grid.shift
+            value = Mux(level[1], self.minus_threshold, Mux(level[0], -self.minus_threshold, 0)) >> grid.shift
         else:
             minus_level = Signal(range(-grid.high, -grid.low + 1))
             m.d.comb += minus_level.eq(-level)

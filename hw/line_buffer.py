@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 from spikeloom.compiler.window import MASK_DEPTH
 
 from .event import EventWord, ListEntry, PermitSignature
+from .gate import GroupsSignature
 from .skid import Skid
 from .storage import delayed, looked_up, storage
 
@@ -75,7 +76,8 @@ class LineBuffer(wiring.Component):
     A producer that cannot be stopped within a row asks first: each token taken from ``permit`` is the promise to take
     one row more.
 
-    Where ``core.sparse``, events that the pass has no weight for are left out.
+    Where ``core.sparse``, events that the pass has no weight for are left out, and where ``core.gated`` all events, if
+    no channel of its group is open. No row goes out then before that is known.
 
     Throughput: one word in and one column out per cycle. Latency from a row's last word to the first column that
     needs it: `WRITE_CYCLES` + 4 cycles. After a reset all rows are cleared, a column per cycle.
@@ -95,6 +97,7 @@ class LineBuffer(wiring.Component):
     o : Out(stream of ListEntry with `ColumnTags` as index)
     over, rests : In(1), where ``core.skips``
         a row that went out has been updated, one after the other; its neurons are at rest
+    groups : In(GroupsSignature(core.groups)), where ``core.gated``
     """
 
     def __init__(self, core, windows=None):
@@ -112,6 +115,7 @@ class LineBuffer(wiring.Component):
             "permit": Out(PermitSignature()),
             "o": Out(stream.Signature(ListEntry(self.o_bits, Shape.cast(ColumnTags(self.windows)).width))),
             **({"over": In(1), "rests": In(1)} if core.skips else {}),
+            **({"groups": In(GroupsSignature(core.groups))} if core.gated else {}),
         })
 
     def elaborate(self, platform):
@@ -159,7 +163,8 @@ class LineBuffer(wiring.Component):
         m.d.comb += [
             shown.eq(looked_up(m, row, needed)),
             released.eq(looked_up(m, row, dropped)),
-            window.eq(Cat(_modulo(bank + banks - head, banks) < shown for bank in range(banks))),
+            window.eq(Cat(_modulo(bank + banks - head, banks) < shown for bank in range(banks))
+                      & (self.groups.open.bit_select(group, 1).replicate(banks) if core.gated else -1)),
         ]
         # Decisions on rows may take a cycle where a row takes several.
         alone = len(self.windows) == 1
@@ -172,6 +177,9 @@ class LineBuffer(wiring.Component):
         known, silent, next_silent = C(1, 1), C(0, 1), C(0, 1)
         if core.skips:
             known, silent, next_silent = self._silence(m, row, head, moved, final, writing)
+        if core.gated:  # what the next time step's gates are is looked at between the two
+            known, can_follow = known & self.groups.valid, can_follow & ~last_row
+            m.d.comb += self.groups.ends.eq(moved & last_row)
         m.d.comb += [
             moved.eq(step & ((running & last_column & last_group) | skipping)),
             followed.eq(delayed(m, can_follow & ~next_silent, reset_less=False) if slow else 0),

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .convolution import MapSynapses
 from .event import EventWord, PermitSignature
+from .gate import Gate, GroupsSignature
 from .line_buffer import ColumnTags, LineBuffer
 from .load import CoreLoadSignature
 from .neuron import NeuronUpdate, UpdateSignature
@@ -28,7 +29,8 @@ class MapCore(wiring.Component):
     With a shortcut, a position whose other sums are complete first gets the events that the shortcut has for it, each
     of which takes a cycle too.
 
-    Where ``core.sparse``, events that the group under way has no weight for take no cycle.
+    Where ``core.sparse``, events that the group under way has no weight for take no cycle. Where ``core.gated``, no
+    event does while no channel of the group is open.
 
     Where ``core.skips``, a row is skipped if nothing is under its kernel and no neuron of it fired when it was updated
     last: it takes no column's cycles, its neurons are not touched, and only the mark of its end goes out.
@@ -57,7 +59,8 @@ class MapCore(wiring.Component):
     event, stalled : Out(1).array
         for each of ``core.members``, as in `LayerCore`; an ``event`` is one under the kernel or of the shortcut, for
         the first group, so each is counted as often as rows go out that see it. Where ``core.sparse``, one under the
-        kernel is only counted where the first group has a weight for it
+        kernel is only counted where the first group has a weight for it, and where ``core.gated``, where a channel of
+        it is open
     update, load
         as in `LayerCore`
     """
@@ -97,7 +100,8 @@ class MapCore(wiring.Component):
         m.submodules.events = events = _Events(members, [member.waiting[0] for member in members])
         m.submodules.synapses = synapses = MapSynapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
-        for number in range(len(members)):
+        gate = self._gate(m, events, neurons) if core.gated else None
+        for number in range(len(members) if gate is None else 0):
             for name in (f"i_{number}", f"i_permit_{number}"):
                 connect(m, wiring.flipped(getattr(self, name)), getattr(events, name))
 
@@ -138,7 +142,7 @@ class MapCore(wiring.Component):
             for member in members for phase in range(1 << len(tags.phase))])
         retires = held[-1]
 
-        adds, joined, counts = self._shortcut(m, visit, events.o.valid & entry.end & retires, passes)
+        adds, joined, counts = self._shortcut(m, visit, events.o.valid & entry.end & retires, passes, gate)
 
         # The gate: a position passes when the update units will be free for it and, for a row's first, when somebody
         # will take the spikes. That a permit was taken is seen two cycles late.
@@ -251,7 +255,20 @@ class MapCore(wiring.Component):
             ]
         return m
 
-    def _shortcut(self, m, visit, awaits, passes):
+    def _gate(self, m, events, neurons):
+        """A `Gate` that sees the words of the layer's own ``events``."""
+        m.submodules.gate = gate = Gate(self.core)
+        permit, both = self.i_permit_0, events.i_permit_0.valid & gate.permit.valid
+        m.d.comb += permit.valid.eq(both)
+        for taker, takes_permit in ((events.i_0, events.i_permit_0), (gate.i, gate.permit)):
+            m.d.comb += [taker.valid.eq(self.i_0.valid), taker.payload.eq(self.i_0.payload),
+                         takes_permit.ready.eq(permit.ready & both)]
+        m.d.comb += self.i_0.ready.eq(1)
+        connect(m, gate.groups_0, events.groups)
+        connect(m, neurons.channels, gate.channels)
+        return gate
+
+    def _shortcut(self, m, visit, awaits, passes, gate):
         """Make visits of the shortcut's events while a position ``awaits`` them. Whether there is one, whether they all
         have been, and whether the visit is to be counted."""
         if not self.core.shortcut:
@@ -259,6 +276,8 @@ class MapCore(wiring.Component):
         m.submodules.shortcut = events = _Events([self.core.shortcut], self.core.waiting[1:])
         connect(m, wiring.flipped(self.shortcut), events.i_0)
         connect(m, wiring.flipped(self.shortcut_permit), events.i_permit_0)
+        if gate:
+            connect(m, gate.groups_1, events.groups)
         entry, tags = events.o.payload, events.tags
         over = Signal()  # the position has got its last one
         none_left, adds = Signal(), Signal()  # a mere mark passes together with the position
@@ -316,6 +335,8 @@ class _Events(wiring.Component):
         which bit of a graded value
     over, rests
         as in `LineBuffer`; a bit of ``over`` for each layer
+    groups
+        as in `LineBuffer`
     """
 
     def __init__(self, windows, waiting):
@@ -336,6 +357,7 @@ class _Events(wiring.Component):
             "channel": Out(self.widths[1]),
             "bank": Out(self.scanner.position_width - sum(self.widths)),
             **({"over": In(len(windows)), "rests": In(1)} if windows[0].skips else {}),
+            **({"groups": In(GroupsSignature(windows[0].groups))} if windows[0].gated else {}),
         })
 
     def elaborate(self, platform):
@@ -352,6 +374,8 @@ class _Events(wiring.Component):
             connect(m, permit, rows.permit)
             if window.skips:
                 m.d.comb += [rows.over.eq(self.over[number]), rows.rests.eq(self.rests)]
+            if window.gated:
+                connect(m, wiring.flipped(self.groups), rows.groups)
         m.submodules.scanner = scanner = self.scanner
         m.submodules.skid = skid = Skid(scanner.o.payload.shape())
         if len(self.lines) == 1:

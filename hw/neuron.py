@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from spikeloom.network import ShiftLeak, Silent, TableLeak
 
+from .gate import ChannelsSignature
 from .levels import LevelDecoder, LevelEncoder
 from .load import CoreLoadSignature, answer, image_memory
 from .place import UpdatePlace
@@ -87,6 +88,8 @@ class NeuronUpdate(wiring.Component):
     layer : In(unsigned), of a core that several layers share
         with ``start``: which of ``core.members``
     sums : In(signed(core.current_width)), one for each unit
+    channels : Out(ChannelsSignature(core)), of a convolution with a gate
+        asks which channels are open: others get neither their sums nor their biases
     update : Out(UpdateSignature(core))
     load : In(CoreLoadSignature)
         of the memories but the weights', where the core is reloadable; every unit has its own copy of the leak table,
@@ -103,6 +106,7 @@ class NeuronUpdate(wiring.Component):
             "last": In(1),
             "final": In(1),
             "sums": In(signed(core.current_width)).array(core.units),
+            **({"channels": Out(ChannelsSignature(core))} if core.gated else {}),
             "update": Out(UpdateSignature(core)),
             **({"load": In(CoreLoadSignature(core, self.loaded))} if self.loaded else {}),
         })
@@ -183,6 +187,9 @@ class NeuronUpdate(wiring.Component):
         with m.Else():
             m.d.sync += stored.eq(r_port.data)
         minus_threshold, bias = self._parameters(m, place.parameters)
+        if core.gated:
+            m.d.comb += [self.channels.channel.eq(place.parameters),
+                         self.channels.ends.eq((reading | skipping) & word_last)]
 
         units = [self._update(m, unit, stored.word_select(unit, layer.v_width), self.sums[unit], minus_threshold[unit],
                               bias[unit]) for unit in range(core.units)]
@@ -255,7 +262,8 @@ class NeuronUpdate(wiring.Component):
         after_leak = 4 if layer.grid or isinstance(layer.leak, TableLeak) else 3
         leaked = self._leak(m, v, unit, minus_threshold)
         current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
-        m.d.sync += current.eq(delayed(m, total, 2) + bias)
+        given = delayed(m, total, 2) + bias
+        m.d.sync += current.eq(Mux(self.channels.open[unit], given, 0) if core.gated else given)
         current = delayed(m, current, after_leak - 3)
 
         potential = Signal(signed(core.potential_width), name=f"potential_{unit}", reset_less=True)

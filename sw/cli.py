@@ -87,6 +87,8 @@ def _parser():
                      help="events per time step of each layer's input (default: as measured in training)")
     sub.add_argument("--sparse", default="auto", metavar="WHEN",
                      help="leave out words of weights that are all zero: auto (where that is cheaper), never, always")
+    sub.add_argument("--gates", default="auto", metavar="WHEN",
+                     help="have channel gates on the array: auto (where that is faster), never, always")
     sub.add_argument("--reloadable", action="store_true",
                      help="let any network of the same shape be loaded later, without another bitstream")
     sub.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: program.npz beside the network")
@@ -253,7 +255,8 @@ def _compile(options):
     like = options.like and Program.load(options.like)
     program = compile(Network.load(options.network), like.target if like else options.target,
                       activity=options.activity, placements=like and like.placements,
-                      reloadable=options.reloadable or bool(like), sparse=options.sparse)
+                      reloadable=options.reloadable or bool(like), sparse=options.sparse,
+                      gates=options.gates)
     if like:
         like.check_same_shape(program)
     program.save(out)

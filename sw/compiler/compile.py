@@ -13,6 +13,8 @@ memories that say which words of weights there are. Its channels may then stand 
 
 Where a device cannot hold a core for each layer, convolutions that are alike share cores: of all ways to do so that
 fit, the fastest.
+
+A gate that costs more than it saves is left out (`worth`), and the program's network is the one without it.
 """
 
 import dataclasses
@@ -23,7 +25,7 @@ import numpy as np
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Conv2d
 
-from . import cost, order
+from . import cost, order, worth
 from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
 from .program import Placement, Program, core_of
 from .sharing import SharedCore, kind
@@ -150,7 +152,7 @@ def choose(network, target, activity, *, reloadable=False, sparse="auto"):
     if _too_many_weights(network, target, dense=reloadable or sparse == "never"):
         return None  # known without a look at every placement
     found = _fitting(network, target, activity, reloadable, sparse)
-    if target.single_ports and (reloadable or sparse != "always"):
+    if target.single_ports and (reloadable or sparse != "always") and not worth.gates(network):
         loaded = found if reloadable else _fitting(network, target, activity, True, sparse)
         if loaded and (not found or _slowest(loaded) < _slowest(found)):
             found = loaded
@@ -334,7 +336,7 @@ def _too_large(network, target, activity, reloadable, sparse):
     blocks = FIXED_BLOCKS + sum(estimate.blocks for estimate in smallest)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
                f"{round(USABLE_LOGIC[target.family] * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
-    if target.single_ports:
+    if target.single_ports and not worth.gates(network):
         weights = sum(min(estimate.single_ports for estimate in option if estimate.single_ports)
                       for option in _options(network, target, activity, True, sparse))
         message += f" (or, for all its weights, {weights} single-port memories of {target.single_ports})"
@@ -345,7 +347,7 @@ def _too_large(network, target, activity, reloadable, sparse):
     return message + (f"; it fits {', '.join(fits)}" if fits else "; no target we know holds it")
 
 
-def compile(network, target_name, *, activity=None, placements=None, reloadable=False, sparse="auto"):
+def compile(network, target_name, *, activity=None, placements=None, reloadable=False, sparse="auto", gates="auto"):
     """Place ``network`` on a target.
 
     Parameters
@@ -363,32 +365,35 @@ def compile(network, target_name, *, activity=None, placements=None, reloadable=
     sparse : str
         one of `SPARSE`: whether words of weights that are all zero are left out where that is cheaper, never, or always
         where there are any
+    gates : str
+        one of `worth.WHEN`: whether gates are in the program where that is faster, never, or always
 
-    Returns the `Program`, whose notes hold the table that `table` prints. Raises `SpikeloomError` when the network
-    does not fit, saying by how much and what would hold it, or has no gateware yet.
+    Returns the `Program`, whose notes hold the table that `table` prints. Where gates are left out, its network is
+    ``network`` without them, and the notes say so. Raises `SpikeloomError` when the network does not fit, saying by how
+    much and what would hold it, or has no gateware yet.
     """
     target = find(target_name)
     if sparse not in SPARSE:
         raise SpikeloomError(f"Sparse must be one of {', '.join(SPARSE)}, not {sparse!r}")
-    activity = cost.known(network, activity)
-    if placements is None:
-        placements = choose(network, target, activity, reloadable=reloadable, sparse=sparse)
+    activity, given = cost.known(network, activity), placements
+
+    def placed(network):
+        return given or choose(network, target, activity, reloadable=reloadable, sparse=sparse)
+
+    network, placements, left_out = worth.chosen(network, target, activity, placed, gates, reloadable=reloadable)
     if placements is None:
         raise SpikeloomError(_too_large(network, target, activity, reloadable, sparse))
     reloadable = reloadable or any(placement.memory == "single_port" for placement in placements)
     program = Program(network, target.name, placements, reloadable=reloadable)
-    return dataclasses.replace(program, notes=describe(program, activity))
+    notes = describe(program, activity)
+    return dataclasses.replace(program, notes=notes | ({"left_out": left_out} if left_out else {}))
 
 
 def describe(program, activity):
     """The compiler's predictions, as a program's notes keep them."""
     target, given = find(program.target), activity
     activity = cost.placed(program, activity)
-    rows, cycles = [], []
-    for number, engine in enumerate(program.engines):
-        layers = [layer for layer, (on, _) in enumerate(program.places) if on == number]
-        seen = [activity[layer] for layer in layers]
-        cycles.append((cost.step_cycles(engine, seen if len(layers) > 1 else seen[0]), layers[0]))
+    rows = []
     for core, each, (engine, place) in zip(program.cores, activity, program.places, strict=True):
         whole = program.engines[engine]
         rows.append({
@@ -402,7 +407,7 @@ def describe(program, activity):
             "weight_bits": core.weights.size * core.layer.weight_format.width,
             **_words_of(core, each, target, shares=len(whole.members) > 1),
         })
-    slowest, layer = max(cycles)
+    slowest, layer = max(cost.rates(program, given))
     return {"activity": [each.events for each in activity], "layers": rows, "bottleneck": rows[layer]["layer"],
             "cycles_per_time_step": round(slowest, 1),
             "cycles_per_sample": cost.predict(program, [given] * program.network.time_steps)}
@@ -452,6 +457,9 @@ def table(program):
             f"{row['layer']} is dense: {row['dense']}" if "dense" in row else
             f"{row['layer']} is sparse: it has {row['words'] - row['zero']} of {row['words']} words of weights"
             for row in notes["layers"]))
+    if "left_out" in notes:
+        lines += [f"{each['layer']} goes without its {each['gate']}: {each['why']}" for each in notes["left_out"]]
+        lines.append("the program's network is the one without what is left out, and accuracy was measured with it")
     lines.append(f"{program.target}: {notes['cycles_per_time_step']} cycles per time step in the steady state, "
                  f"{notes['cycles_per_sample']} for one sample of {program.network.time_steps} time steps (predicted)")
     if program.reloadable:

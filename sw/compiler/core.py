@@ -143,16 +143,18 @@ class Core:
             raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
         if self.layer.attention:
             raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
-        for name in ("gate", "block_gate"):
-            if getattr(self.layer, name):
-                raise SpikeloomError(f"Layer {self.layer.name}: a {name.replace('_', ' ')} runs in the reference, not "
-                                     "yet in gateware")
+        if self.layer.block_gate:
+            raise SpikeloomError(f"Layer {self.layer.name}: a gate of blocks runs in the reference, not in gateware, "
+                                 "where it would take longer than what it saves; compile without it")
+        if self.layer.gate and self.reloadable:
+            raise SpikeloomError(f"Layer {self.layer.name}: a gate is part of the gateware, so it cannot be in a "
+                                 "reloadable program; compile without it")
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
         _ = self.sparse_rows  # checks itself
 
-    #: Whether rows of the layer's map are left alone where nothing would change them.
-    skips = False
+    #: Whether rows of the layer's map are left alone where nothing would change them, and whether channels are.
+    skips = gated = False
 
     # Sizes ------------------------------------------------------------------------------------
 
@@ -321,7 +323,10 @@ class Core:
         # A leak never leaves the stored range, and a table that could is refused.
         low, high = self._current_bounds
         bias, stored = self.bias.bounds, self._stored_bounds
-        return stored[0] + low + bias[0], stored[1] + high + bias[1]
+        low, high = low + bias[0], high + bias[1]
+        if self.gated:  # what is closed gets nothing at all
+            low, high = min(low, 0), max(high, 0)
+        return stored[0] + low, stored[1] + high
 
     @cached_property
     def current_width(self):

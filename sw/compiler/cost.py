@@ -40,8 +40,11 @@ LOAD_LUTS = 30
 #: Cycles between two positions for which the passes of a convolution are measured; others lie between them.
 PACES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
+#: Numbers of neighbouring channels for which it is measured how often any of them is open.
+NEIGHBOURS = tuple(1 << power for power in range(11))
+
 #: What is known of an `Activity` beside its events, and the digits of it that a network's notes keep.
-DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2}
+DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2, "opened": 4}
 
 
 # Activity ---------------------------------------------------------------------------------------
@@ -63,6 +66,8 @@ class Activity:
         set bits of each of its inputs, behind a pool
     beside : float, with a shortcut
         its events in a pass over all rows
+    opened : array (len(NEIGHBOURS),), with a channel gate
+        the share of groups of so many channels that have an open one
     """
 
     events: float
@@ -70,6 +75,7 @@ class Activity:
     channels: np.ndarray | None = None
     inputs: np.ndarray | None = None
     beside: float | None = None
+    opened: np.ndarray | None = None
 
     def row_cycles(self, pace):
         """Cycles of a pass over each row, with ``pace`` cycles from a position to the next."""
@@ -81,6 +87,10 @@ class Activity:
         low, high = PACES[upper - 1], PACES[upper]
         share = (pace - low) / (high - low)
         return (1 - share) * self.rows[upper - 1] + share * self.rows[upper]
+
+    def opened_share(self, group):
+        """The share of passes, for a ``group`` of channels each, that have an open one."""
+        return 1.0 if self.opened is None else float(np.interp(np.log2(group), np.arange(len(NEIGHBOURS)), self.opened))
 
 
 def measure(network, inputs, spikes, program=None):
@@ -101,7 +111,7 @@ def measure(network, inputs, spikes, program=None):
     layers = []
     for number, (layer, (source, *others)) in enumerate(zip(network.layers, network.sources, strict=True)):
         bits = _set_bits(fired[source]).reshape(steps, -1)
-        rows, channels, inputs, beside = ([None] * steps for _ in range(4))
+        rows, channels, inputs, beside, opened = ([None] * steps for _ in range(5))
         if isinstance(layer, Conv2d):
             own = fired[layer.name] if can_rest(layer) else None
             shortcut = _shortcut_events(layer, fired[others[0]]) if others else None
@@ -110,12 +120,14 @@ def measure(network, inputs, spikes, program=None):
             rows = row_activity(layer, z, own, shortcut, core).reshape(len(PACES), steps, -1).swapaxes(0, 1)
             if others:
                 beside = shortcut.reshape(steps, -1).sum(1)
+            if layer.gate:
+                opened = open_shares(reference.open_channels(layer, fired[source]).reshape(steps, -1))
             if core is None:
                 channels = bits.reshape(steps, -1, layer.input_shape[2]).sum(1)
         else:
             inputs = _pooled_bits(layer, fired[source]).reshape(steps, -1)
         layers.append([Activity(float(each), *more)
-                       for each, *more in zip(bits.sum(1), rows, channels, inputs, beside, strict=True)])
+                       for each, *more in zip(bits.sum(1), rows, channels, inputs, beside, opened, strict=True)])
     return [list(step) for step in zip(*layers, strict=True)]
 
 
@@ -137,11 +149,7 @@ def row_activity(layer, z, own=None, beside=None, core=None):
     made = geometry(layer, layer.shape[2] // layer.groups)
     under = made.visits(z)
     cycles = np.maximum(under if core is None else core.visits(z), 1)
-    # Columns up to the end of a stride complete a position.
-    columns = made.kept[1]
-    ends = (np.arange(columns) + made.padding[1]) % made.stride[1] == made.stride[1] - 1
-    first = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
-    cycles = np.add.reduceat(cycles, first, axis=-1)
+    cycles = np.add.reduceat(cycles, _firsts(made), axis=-1)
     if beside is not None:  # each event of a shortcut is one more of its position
         count = min(cycles.shape[-1], layer.shape[1])
         cycles[..., :count] += beside[..., :count]
@@ -152,6 +160,19 @@ def row_activity(layer, z, own=None, beside=None, core=None):
         fired = np.concatenate([np.zeros_like(fired[:, :1]), fired[:, :-1]], axis=1)
         passes *= fired | under.any((0, -1))
     return passes
+
+
+def _firsts(window):
+    """The first column of each position: those up to the end of a stride complete it."""
+    columns = np.arange(window.kept[1])
+    ends = (columns + window.padding[1]) % window.stride[1] == window.stride[1] - 1
+    return np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
+
+
+def open_shares(opened):
+    """`Activity.opened` (steps, len(NEIGHBOURS)), where channels are ``opened``, bool (steps, channels)."""
+    return np.stack([np.logical_or.reduceat(opened, np.arange(0, opened.shape[1], count), axis=1).mean(1)
+                     for count in NEIGHBOURS], axis=1)
 
 
 def _pooled_bits(layer, z):
@@ -247,7 +268,8 @@ def geometry(layer, channels=1):
     words = WordFormat(layer.n_in, 1, shape=layer.input_shape)
     sets = -(-layer.kernel // layer.stride)
     # Nor on what there is no gateware for.
-    return MapCore(dataclasses.replace(layer, shortcut=None, attention=None, fire=Spike()), words, sets * channels, 1)
+    plain = dataclasses.replace(layer, shortcut=None, attention=None, gate=None, block_gate=None, fire=Spike())
+    return MapCore(plain, words, sets * channels, 1)
 
 
 # A core -----------------------------------------------------------------------------------------
@@ -260,18 +282,32 @@ def step_cycles(core, activity):
         return sum(step_cycles(member, each) + member.layer.shape[0] * member.tail
                    for member, each in zip(core.members, activity, strict=True))
     if isinstance(core, MapCore):
-        return float(_row_cycles(core, activity).sum())
+        return float(max(_row_cycles(core, activity).sum(), sum(core.predictor.cycles) if core.gated else 0))
     if core.sparse:
         sorting, groups = _sorted_cycles(core, activity)
         return float(max(sorting, groups.sum(), (sorting + groups.sum() + SORT_CYCLES) / 2))
     return core.groups * max(activity.events + 1, core.pace)
 
 
+def rates(program, activities):
+    """For each core of the array, the cycles of a time step, and the number of the first layer that is on it."""
+    seen, found = placed(program, activities), []
+    for number, engine in enumerate(program.engines):
+        layers = [layer for layer, (on, _) in enumerate(program.places) if on == number]
+        each = [seen[layer] for layer in layers]
+        found.append((step_cycles(engine, each if len(layers) > 1 else each[0]), layers[0]))
+    return found
+
+
 def _row_cycles(core, activity):
     """Cycles of each row of a convolution's map, all its groups together."""
     if core.sparse and activity.channels is not None:
         activity = Activity(activity.events, _sparse_rows(core, activity))
-    return core.groups * activity.row_cycles(core.pace)
+    cycles = activity.row_cycles(core.pace)
+    if core.gated:  # a pass without events takes its columns
+        idle = np.maximum(np.diff(_firsts(core), append=core.kept[1]), core.pace).sum()
+        cycles = cycles - (1 - activity.opened_share(core.group)) * np.maximum(cycles - idle, 0)
+    return core.groups * cycles
 
 
 def _sparse_rows(core, activity):
@@ -424,7 +460,8 @@ def predict(program, steps):
     complete and its own last replay is over; a group ends no sooner than its events or its update units allow; before
     its first group ends, the layers behind must have a free bank; and each list has two banks. A convolution goes row
     by row: one begins once the rows that it sees are complete and the one before is done, and once the layers behind
-    have a bank for it; and its own banks are free again once no later row sees them.
+    have a bank for it; and its own banks are free again once no later row sees them. With a gate, its first row begins
+    once that has decided.
     """
     steps = [placed(program, step) for step in steps]
     stages = [(_MapStage if isinstance(core, MapCore) else _SortStage if core.sparse else _ListStage)(
@@ -569,8 +606,22 @@ class _MapStage(_Stage):
         self.needed = [min(top + core.kernel[0], kept) for top in tops]
         self.dropped = [*(min(max(top, 0), kept) for top in tops[1:]), kept]
         self.ended, self.free = -1.0, []  # when the row before was done; when rows that were kept got free
+        self.decided = []  # of a gate: when time steps were
 
     def room(self, item):
+        step, raw = divmod(item, self.source.per_step)
+        gate = 0.0
+        if self.core.gated and step and not raw:
+            gate = self._cleared(step - 1)
+            if gate is None:
+                return None
+        kept = self._kept(item - self.core.waiting[0])
+        return None if kept is None else max(gate, kept)
+
+    def _kept(self, item):
+        """When a row has a place among those that are kept, or None."""
+        if item < 0:
+            return 0.0
         step, raw = divmod(item, self.source.per_step)
         row, place = divmod(raw, self.core.merged[0])
         if place or row >= self.core.kept[0]:
@@ -579,6 +630,23 @@ class _MapStage(_Stage):
         if before < 0:
             return 0.0
         return self.free[before] + PERMIT_CYCLES if len(self.free) > before else None
+
+    def _cleared(self, step):
+        """When the gate has taken the sums of a time step, or None."""
+        last = (step + 1) * self.source.per_step - 1
+        before = self._decides(step - 1) if step else 0.0
+        if before is None or len(self.source.done) <= last:
+            return None
+        return max(before, self.source.done[last]) + self.core.predictor.cycles[0]
+
+    def _decides(self, step):
+        """When the gate has decided on a time step, or None. It remembers two of them."""
+        if len(self.decided) <= step:
+            cleared, gone = self._cleared(step), (step - 1) * self.per_step
+            if cleared is None or len(self.done) < gone:
+                return None
+            self.decided.append(max(cleared, self.done[gone - 1] if gone > 0 else 0.0) + self.core.predictor.cycles[1])
+        return self.decided[step]
 
     def advance(self):
         begin = None if self.turns else self.ready()
@@ -592,15 +660,20 @@ class _MapStage(_Stage):
         step, row = divmod(len(self.done), self.per_step)
         core, permit = self.core, self.permitted(len(self.done))
         raw = min(self.needed[row] * core.merged[0], self.source.per_step)
-        if row == self.per_step - 1:
+        if core.gated or row == self.per_step - 1:
             raw = self.source.per_step  # the last row that is kept is complete when the time step is
         last = step * self.source.per_step + raw - 1
         if not self.left or permit is None or len(self.source.done) <= last:
             return None
         wait = MAP_CYCLES if self.cycles[step][row] else SKIP_CYCLES[1]
+        complete = self.source.done[last]
+        if core.gated:
+            complete = self._decides(step)
+            if complete is None:
+                return None
         if self.turns:  # it must be there before the row may begin
             permit += UPDATE_CYCLES
-        return max(self.ended, self.source.done[last] + wait, permit - UPDATE_CYCLES)
+        return max(self.ended, complete + wait, permit - UPDATE_CYCLES)
 
     def go(self, begin):
         """Do a row."""

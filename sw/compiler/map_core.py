@@ -11,6 +11,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.network import NoLeak, Silent
 
 from .core import Core
+from .predictor import Predictor
 from .window import Branch, Window
 from .words import WordFormat
 
@@ -26,6 +27,9 @@ class MapCore(Window, Core):
 
     Where it is `sparse`, events that a group has no weight for are dropped before they are visited, and ``places`` says
     where in the memory the other rows of weights are. The shortcut's weights are all there.
+
+    Where it is `gated`, passes of groups without an open channel visit no events, and channels that are closed get no
+    current. A time step's rows wait until it is known which.
     """
 
     #: Words of the shortcut's source, where there is a shortcut.
@@ -47,11 +51,20 @@ class MapCore(Window, Core):
     def synapses(self):
         return self.layer
 
+    @property
+    def gated(self):
+        return self.layer.gate is not None
+
+    @cached_property
+    def predictor(self):
+        """The `Predictor` of the layer's gate, or None."""
+        return Predictor(self) if self.gated else None
+
     @cached_property
     def shortcut(self):
         """The `Branch` of the layer's shortcut, or None."""
         layer = self.layer
-        return layer.shortcut and Branch(layer.shortcut, self.shortcut_words, self.groups, self.group)
+        return layer.shortcut and Branch(layer.shortcut, self.shortcut_words, self.groups, self.group, self.gated)
 
     @property
     def windows(self):
@@ -100,7 +113,7 @@ class MapCore(Window, Core):
             memories |= window.row_memories(name)
             if waiting:
                 memories[f"{name}queue"] = window.i_words.queue(waiting)
-        return memories
+        return memories | (self.predictor.memories if self.gated else {})
 
     @cached_property
     def image_shapes(self):
@@ -111,7 +124,8 @@ class MapCore(Window, Core):
             rows, bits = shapes["weights"]
             stored = len(self.filled_weights)
             shapes |= {"weights": (stored, bits), "places": (rows, max(1, (stored - 1).bit_length()))}
-        return shapes | {name: shape for name, shape in super().image_shapes.items() if name != "weights"}
+        shapes |= {name: shape for name, shape in super().image_shapes.items() if name != "weights"}
+        return shapes | (self.predictor.image_shapes if self.gated else {})
 
     @property
     def image_columns(self):
@@ -120,7 +134,7 @@ class MapCore(Window, Core):
             places = np.maximum(self.filled.cumsum() - 1, 0)  # any will do for a row that is not there
             columns |= {"weights": [(self.filled_weights, self.layer.weight_format.width)],
                         "places": [(places[:, None], self.image_shapes["places"][1])]}
-        return columns
+        return columns | (self.predictor.image_columns if self.gated else {})
 
 
 def can_rest(layer):

@@ -15,14 +15,15 @@ def movable(network):
     """The numbers of layers whose channels may be put in another order.
 
     Scores of the last one are read out in their order. And a convolution in groups, such as a shortcut that is the
-    identity, or an attention takes channels by their numbers, as does a layer that has such groups itself.
+    identity, or an attention takes channels by their numbers, as does a layer that has such groups itself, and a gate
+    those that it takes together.
     """
     fixed = {INPUT, network.layers[-1].name}
     for layer, sources in zip(network.layers, network.sources, strict=True):
         for branch, source in zip(layer.branches, sources, strict=True):
             if isinstance(layer, Conv2d) and branch.groups > 1:
                 fixed |= {source, layer.name}
-        if layer.attention:
+        if layer.attention or (layer.gate and layer.gate.reduce > 1):
             fixed.add(sources[0])
     return {number for number, layer in enumerate(network.layers) if layer.name not in fixed}
 
@@ -43,6 +44,9 @@ def moved(layer, order, sources=(None, None)):
     changes = {"weights": _weights(layer, sources[0], order)}
     if order is not None:
         changes |= {"threshold": layer.threshold[list(order)], "bias": layer.bias[list(order)]}
+    if layer.gate:
+        bias = layer.gate.bias if order is None else layer.gate.bias[list(order)]
+        changes["gate"] = dataclasses.replace(layer.gate, weights=_weights(layer.gate, sources[0], order), bias=bias)
     if layer.shortcut:
         changes["shortcut"] = dataclasses.replace(layer.shortcut, weights=_weights(layer.shortcut, sources[1], order))
     return dataclasses.replace(layer, **changes)

@@ -23,7 +23,7 @@ LARGEST = ("pace", "current_width", "stored_width", "potential_width", "above_wi
 def kind(core):
     """What cores must have in common for their layers to share one, by name; None for one that cannot share."""
     layer = core.layer
-    if not isinstance(core, MapCore) or layer.shortcut or core.sparse:
+    if not isinstance(core, MapCore) or layer.shortcut or core.sparse or core.gated:
         return None
     leak = layer.leak
     return {
@@ -50,15 +50,15 @@ class SharedCore:
         of layers that have the same `kind`; raises `SpikeloomError` where they do not
     """
 
-    shortcut, reloadable, sparse = None, False, False
+    shortcut, reloadable, sparse, gated = None, False, False, False
 
     def __init__(self, cores):
         first, wanted = cores[0], kind(cores[0])
         for core in cores:
             name, found = f"Layer {core.layer.name}", kind(core)
             if found is None:
-                raise SpikeloomError(f"{name} cannot share a core: only convolutions without a shortcut can, "
-                                     "and none that is sparse")
+                raise SpikeloomError(f"{name} cannot share a core: only convolutions without a shortcut or a "
+                                     "gate can, and none that is sparse")
             if core.reloadable:
                 raise SpikeloomError(f"{name} cannot share a core in a reloadable program")
             for what, value in found.items():

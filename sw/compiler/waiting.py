@@ -3,7 +3,7 @@
 A core for maps keeps few rows of its source, and a source sends a row only when all that take it have room. Where one
 way from a source to a layer is longer than another, rows of the short one must wait until those of the long one come:
 without room for that they would wait for each other for ever, and with little room most layers would be idle at any
-time.
+time. Where a gate must have seen a whole time step, its rows wait too.
 """
 
 import functools
@@ -35,9 +35,12 @@ def rows_waiting(rows, edges):
     """
     into, out_of = ({name: [n for n, edge in enumerate(edges) if edge[end] == name] for name in rows} for end in (1, 0))
     places = [_Places(rows[source], window) for source, _, window in edges]
-    waiting, duration = [0] * len(edges), {name: ROW * max(rows.values()) // rows[name] for name in rows}
+    waiting = [rows[source] if window.gated else 0 for source, _, window in edges]
+    duration = {name: ROW * max(rows.values()) // rows[name] for name in rows}
     # Enough time steps for a row to have gone through the network while others follow.
-    total = {name: (2 + sum(window.banks for *_, window in edges) // min(rows.values())) * rows[name] for name in rows}
+    banks, gates = (sum(getattr(window, name) for *_, window in edges) for name in ("banks", "gated"))
+    steps = 2 + banks // min(rows.values()) + gates
+    total = {name: steps * rows[name] for name in rows}
     begun, sent, free_at = (dict.fromkeys(rows, 0) for _ in range(3))
     arrivals, now = [], 0
 
@@ -67,7 +70,7 @@ class _Places:
     """What a `Window` on a map of so many ``rows`` needs and has room for, counted from the first time step on."""
 
     def __init__(self, rows, window):
-        self.rows, self.kept, self.banks = rows, window.kept[0], window.banks
+        self.rows, self.kept, self.banks, self.gated = rows, window.kept[0], window.banks, window.gated
         before = [sum(window.dropped[:row]) for row in range(len(window.dropped) + 1)]
         self.released = before[:-1]
         self.arrived = [window.arrives_with(sum(pair)) for pair in zip(self.released, window.awaited, strict=True)]
@@ -76,7 +79,7 @@ class _Places:
     def needed(self, count):
         """Rows of the map that must have come before the taker can send another, when it has begun so many."""
         step, row = divmod(count, len(self.released))
-        return step * self.rows + self.arrived[row]
+        return step * self.rows + (self.rows if self.gated else self.arrived[row])
 
     def room(self, count):
         """Rows of the map that have had room when the taker has sent so many."""
@@ -91,9 +94,9 @@ def waiting_rows(network):
     maps = [(layer, sources) for layer, sources in zip(network.layers, network.sources, strict=True)
             if isinstance(layer, Conv2d)]
     if not any(layer.shortcut for layer, _ in maps):  # paths do not meet
-        return {layer.name: (0,) for layer, _ in maps}
+        return {layer.name: (layer.input_shape[0] if layer.gate else 0,) for layer, _ in maps}
     rows = {INPUT: network.input.shape[0]} | {layer.name: layer.shape[0] for layer, _ in maps}
-    edges = [(source, layer.name, Branch(synapses, None, 1, 1)) for layer, sources in maps
-             for source, synapses in zip(sources, layer.branches, strict=True)]
+    edges = [(source, layer.name, Branch(synapses, None, 1, 1, gated=synapses is layer and layer.gate is not None))
+             for layer, sources in maps for source, synapses in zip(sources, layer.branches, strict=True)]
     counts = iter(rows_waiting(rows, edges))
     return {layer.name: tuple(next(counts) for _ in sources) for layer, sources in maps}

@@ -31,10 +31,13 @@ class Window:
         rows that go out are left alone where nothing would change
     sparse : bool
         rows of weights that are all zero are neither stored nor visited
+    gated : bool
+        a gate says which channels are open
     """
 
     skips = False
     sparse = False
+    gated = False
 
     # Geometry -------------------------------------------------------------------------------------
 
@@ -268,6 +271,7 @@ class Branch(Window):
     i_words: WordFormat
     groups: int
     group: int
+    gated: bool = False
 
 
 def padded(values, channels):

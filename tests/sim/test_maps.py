@@ -74,11 +74,14 @@ def calm(layer):
 
 
 @st.composite
-def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer):
+def programs(draw, reloadable=False, max_layers=4, change=lambda layer: layer, gated=False):
     """A small network of maps with any placement; where it can be loaded no other, channels are in any order, and half
-    of them are sparse."""
-    network, sparse = simpler(draw(map_networks(max_layers))), not reloadable and draw(st.booleans())
+    of them are sparse. If asked for, some have a channel gate."""
+    network, sparse = simpler(draw(map_networks(max_layers, gated=gated))), not reloadable and draw(st.booleans())
     layers = [change(layer) for layer in network.layers]
+    if gated:
+        layers = [dataclasses.replace(layer, block_gate=None) if layer.block_gate else layer for layer in layers]
+        hypothesis.assume(any(layer.gate for layer in layers))
     if sparse:
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         layers = [thinned(layer, rng) for layer in layers]
@@ -121,6 +124,17 @@ def test_rows_at_rest_are_skipped(data):
                         (4, 6, rows, columns, channels))
     x = x * (rng.random(x.shape) < 0.3) * (rng.random((4, 6, rows, 1, 1)) < 0.3)
     x = x.reshape(4, 6, -1)
+    seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
+    assert differences(program, x, seen) is None
+
+
+@hypothesis.settings(LENIENT, max_examples=10 * EXAMPLES_FACTOR, suppress_health_check=list(hypothesis.HealthCheck),
+                     phases=set(hypothesis.Phase) - {hypothesis.Phase.explain})
+@given(st.data())
+def test_gates(data):
+    calms = data.draw(st.booleans())  # where rows at rest are skipped
+    program = data.draw(programs(gated=True, **({"change": calm} if calms else {})))
+    x = data.draw(inputs(program.network))[:2, :4]
     seen, _ = pysim.run(program, x, stall=data.draw(STALLS), seed=data.draw(st.integers(0, 1000)))
     assert differences(program, x, seen) is None
 

@@ -1,5 +1,6 @@
 """The figures of a report. Each is drawn by itself, without matplotlib's global state, and comes as SVG text."""
 
+import functools
 import io
 
 import matplotlib
@@ -41,12 +42,12 @@ _STYLE = {
 
 def _drawn(draw):
     """A figure function whose drawing, in our style, comes back as SVG: the same input, the same text."""
+    @functools.wraps(draw)
     def picture(*args, **options):
         with matplotlib.rc_context(_STYLE):
             file = io.StringIO()
             draw(*args, **options).savefig(file, format="svg", dpi=150, metadata={"Date": None})
             return file.getvalue()
-    picture.__name__, picture.__doc__ = draw.__name__, draw.__doc__
     return picture
 
 

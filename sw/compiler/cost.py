@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import INPUT, Conv2d, ShiftLeak, Spike
+from spikeloom.network import INPUT, Conv2d, ShiftLeak, Spike, TableLeak, signed_width
 
 from .core import BLOCK_BITS
 from .map_core import MapCore, can_rest
@@ -378,9 +378,7 @@ def estimate_luts(core, target):
         lane += 4  # each carry chain is entered and left through a cell of its own
     if target.family == "ice40":
         lane += layer.weight_format.width  # a register without logic still takes a cell
-    unit = core.current_width + 2 * core.potential_width + core.above_width + 2 * layer.v_width + 10
-    unit += 2 * layer.v_width if isinstance(layer.leak, ShiftLeak) else 0
-    unit += 25 if target.family == "ice40" else 0  # likewise the pipeline's registers
+    unit = _unit_luts(core, target)
     control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
     control += 150 if target.family == "ice40" else 0
     if isinstance(core, MapCore):
@@ -392,6 +390,45 @@ def estimate_luts(core, target):
     if core.reloadable:
         control += sum(LOAD_LUTS + bits for _, bits in core.image_shapes.values())
     return round(core.lanes * lane + core.units * unit + control)
+
+
+def _unit_luts(core, target):
+    """Look-up tables of an update unit: adders, which make up most of it, and on iCE40 registers that stand alone."""
+    layer, grid, alone = core.layer, core.layer.grid, target.family == "ice40"
+    potential, leaks = core.potential_width, isinstance(layer.leak, ShiftLeak)
+    unit = core.current_width + potential + core.above_width + 10 + 25 * alone
+    if not grid:
+        return unit + potential + 2 * layer.v_width * (1 + leaks)
+    of_threshold = core.levels_of_threshold
+    step = core.minus_threshold.width if of_threshold else signed_width(-grid.step, 0)
+    followed = step * (alone and of_threshold)  # a threshold on its way from a stage to the next
+    unit += core.stored_width * (2 * leaks or alone) + (core.current_width + core.minus_threshold.width) * alone
+    if not core.encodes_at_once:
+        unit += potential + 2 * (potential + followed) * alone
+
+    # Chains of carries by their lengths: of what a level stands for, and of the level that a potential becomes.
+    chains = []
+    if not isinstance(layer.leak, TableLeak):
+        if not of_threshold:
+            chains += [grid.width] * (grid.step.bit_count() - 1)
+        else:
+            chains += [step] if core.ternary else [step + 2] * grid.width
+    if grid.bounds is not None:
+        chains += [potential] * grid.width
+        unit += 3 * potential * grid.width * alone
+    elif core.rounds:
+        chains += [potential, grid.width]
+    elif core.ternary:
+        chains += [potential] * (1 + of_threshold)
+        unit += step * of_threshold
+    else:
+        chains += [2 * (step + grid.width)] * of_threshold
+        left = potential + grid.shift + 1
+        chains += [left] + [left + step + 2] * grid.width
+        unit += followed * grid.width
+    if target.family == "ecp5":  # where chains are entered and left through cells of their own
+        chains = [16, *(each + 5 for each in chains)]
+    return unit + sum(chains)
 
 
 def _sorter_luts(core, target):

@@ -5,12 +5,14 @@ import re
 import numpy as np
 import pytest
 from spikeloom.boards import flow
-from spikeloom.compiler import compile
-from spikeloom.compiler.program import Placement
+from spikeloom.compiler import compile, cost
+from spikeloom.compiler.program import Placement, Program
+from spikeloom.compiler.target import TARGETS
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
-from spikeloom.network import Conv2d, Dense, InputFormat, Network, Pool, ShiftLeak, WeightFormat
+from spikeloom.hw.core import LayerCore
+from spikeloom.network import Conv2d, Dense, Grid, InputFormat, Network, Pool, ShiftLeak, WeightFormat
 
 
 def test_logic_of_convolutions_on_ice40(tmp_path):
@@ -34,6 +36,43 @@ def test_logic_of_convolutions_on_ice40(tmp_path):
     assert sum(netlist.logic[row["layer"]] for row in rows) == pytest.approx(sum(row["luts"] for row in rows), rel=0.1)
     blocks = sum(row["blocks"] for row in rows)
     assert blocks <= netlist.cells["SB_RAM40_4K"] <= blocks + 1  # the read-out's queue may become flip-flops
+
+
+LEVELS = {
+    "of the threshold, ternary": Grid(-1, 1),
+    "of the threshold, 6 bits": Grid(-32, 16, shift=4),
+    "of a step, 3 bits": Grid(-3, 3, 5),
+    "of a step that is a power of two": Grid(-3, 3, 4),
+    "with bounds": Grid(-3, 3, 3, bounds=(-12, -8, -4, 4, 8, 12)),
+}
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_logic_of_levels(levels, tmp_path):
+    """To within a fifth, where update units are most of a core."""
+    core = on_grid(LEVELS[levels], "hx8k")
+    netlist = synthesized(core, "ice40", tmp_path)
+    assert sum(netlist.logic.values()) == pytest.approx(cost.estimate_luts(core, TARGETS["hx8k"]), rel=0.2)
+
+
+@pytest.mark.parametrize("levels", ["of the threshold, 6 bits", "of a step, 3 bits"])
+def test_levels_take_no_multipliers(levels, tmp_path):
+    netlist = synthesized(on_grid(LEVELS[levels], "ulx3s-25f"), "ecp5", tmp_path)
+    assert not any(name.startswith("MULT") for name in netlist.cells)
+
+
+def on_grid(grid, target):
+    """The core of a layer that stores its potentials as levels."""
+    rng, ternary = np.random.default_rng(0), WeightFormat("ternary", 2)
+    layer = Dense("layer", rng.integers(-1, 2, (16, 32)), ternary, rng.integers(6, 30, 16), rng.integers(-2, 3, 16),
+                  grid.width, ShiftLeak(1), "zero", grid=grid)
+    last = Dense("last", rng.integers(-1, 2, (2, 16)), ternary, np.full(2, 5), np.zeros(2, int), 6)
+    return Program(Network(InputFormat(32), (layer, last), 4), target, [Placement(8, 4), Placement(2, 1)]).cores[0]
+
+
+def synthesized(core, family, folder):
+    (folder / "top.v").write_text(verilog.convert(LayerCore(core), "top"))
+    return flow.synthesize(folder / "top.v", family, folder / "top.json")
 
 
 def test_what_does_not_fit_is_refused_before_synthesis():

@@ -36,7 +36,7 @@ from spikeloom.compiler import compile
 from spikeloom.compiler.program import Placement
 from spikeloom.errors import SpikeloomError
 from spikeloom.hw.array import Array
-from spikeloom.hw.core import LayerCore
+from spikeloom.hw.map_core import MapCore
 from spikeloom.hw.verilog import convert
 from spikeloom.network import Network
 from spikeloom.sim import backend
@@ -153,7 +153,7 @@ def main():
     for (way, bits), point in points.items():
         program = compile.compile(networks[way, bits], TARGET, placements=PLACEMENTS)
         point |= verified(program, inputs, RUNS / "sim")
-        made = implement(LayerCore(program.cores[0]), TARGET, SEEDS)
+        made = implement(MapCore(program.cores[0]), TARGET, SEEDS)
         stored = sum(entries * width for core in program.cores for name, (entries, width) in core.memories.items()
                      if name == "membranes")
         point |= {"memory": stored, "logic": made.logic, "blocks": made.blocks, "clock": made.clock,

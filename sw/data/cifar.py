@@ -149,10 +149,10 @@ NAMED = {("numpy.core.multiarray", "_reconstruct"): _Inert, ("numpy._core.multia
          ("numpy", "ndarray"): _Inert, ("numpy", "dtype"): _Inert, ("_codecs", "encode"): _Encoded}
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # the other, in C, takes all memory if a damaged file asks for that
     def find_class(self, module, name):
         if (module, name) not in NAMED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
+            raise pickle.UnpicklingError(f"it names {f'{module}.{name}'!r}")
         return NAMED[module, name]
 
 

@@ -5,9 +5,12 @@ import pickle
 import re
 import struct
 import tarfile
+from unittest import mock
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from spikeloom import data
 from spikeloom.data import cifar
 from spikeloom.errors import SpikeloomError
@@ -153,6 +156,22 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path, small, layout, writer, cha
     with pytest.raises(SpikeloomError, match=re.escape(message)) as error:
         data.load("cifar10", "train", tmp_path)
     assert "\n" not in str(error.value) and str(error.value).startswith(str(tmp_path))
+
+
+@hypothesis.given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=3),
+                  st.sampled_from([python_2, python_3]))
+def test_damage_anywhere_is_told_or_harmless(damage, writer):
+    (images, labels), *_ = batches(2)
+    content = bytearray(writer(images, labels))
+    for place, value in damage:  # not in the pixels
+        content[place - 500 if place >= 500 else place] = value
+    with mock.patch.object(cifar, "IMAGES", 2):
+        try:
+            images, labels = cifar._read(bytes(content), "batch")
+        except SpikeloomError as error:
+            assert str(error).startswith("batch: ") and "\n" not in str(error)
+        else:
+            assert images.shape == (2, 3072) and images.dtype == np.uint8 and labels.max() < 10
 
 
 @pytest.mark.parametrize("call", [

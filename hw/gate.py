@@ -208,20 +208,22 @@ class Gate(wiring.Component):
                 m.d.sync += [row.eq(Mux(asked, 0, row + 1)), update.eq(Mux(ends_group, 0, update + 1))]
         m.d.comb += values.addr.eq(value)
 
-        # From the memories' outputs on, beside a register there and one for products.
-        found = [delayed(m, data, 1 + registers) for data in (
-            values.data, image_memory(m, "weights", images["gate_weights"], address),
-            image_memory(m, "biases", images["gate_biases"], row))]
-        first, at = delayed(m, value == 0, 3 + registers), delayed(m, row, 4 + registers)
+        # Behind the memories, their registers and products: logits, and a cycle later what they say.
+        form, opened = predictor.gate.weight_format, Signal(core.units)
+        ahead = 2 + registers
+        seen, codes = (delayed(m, data, 1 + registers) for data in (
+            values.data, image_memory(m, "weights", images["gate_weights"], address)))
+        weights = [decoded(form, codes.word_select(unit, form.width)) for unit in range(core.units)]
+        cycles = (len(weights[0]) - 1).bit_length()  # of a product
+        biases = image_memory(m, "biases", images["gate_biases"], delayed(m, row, cycles), logic=predictor.logic_biases)
+        biases = delayed(m, biases, 1 + registers)
+        first, at = delayed(m, value == 0, ahead + cycles), delayed(m, row, ahead + cycles + 1)
         complete, group, made = delayed(
-            m, Cat(runs & ends_row, runs & ends_row & ends_group, asked), 4 + registers, reset_less=False)
-        opened, (seen, codes, biases) = Signal(core.units), found
-        form, biases = predictor.gate.weight_format, delayed(m, biases)
-        for unit in range(core.units):
+            m, Cat(runs & ends_row, runs & ends_row & ends_group, asked), ahead + cycles + 1, reset_less=False)
+        for unit, weight in enumerate(weights):
             logit = Signal(signed(predictor.logit_width), name=f"logit_{unit}", reset_less=True)
-            product = delayed(m, _product(seen, decoded(form, codes.word_select(unit, form.width))))
             bias = biases.word_select(unit, predictor.logit_width).as_signed()
-            m.d.sync += logit.eq(Mux(first, bias, logit) + product)
+            m.d.sync += logit.eq(Mux(first, bias, logit) + _product(m, seen, weight))
             m.d.comb += opened[unit].eq(~logit[-1])
 
         # What is known is kept in one of two places: of channels in a memory, of groups in registers.
@@ -255,7 +257,14 @@ class Gate(wiring.Component):
         return taken, asked
 
 
-def _product(value, weight):
-    """``weight`` times a ``value`` that is not negative, out of additions alone."""
-    *low, sign = (Mux(bit, value << shift, 0) for shift, bit in enumerate(weight))
-    return sum(low[1:], low[0]) - sign
+def _product(m, value, weight):
+    """``weight`` times a ``value`` that is not negative, out of additions with a register behind each: so many cycles
+    later as a binary tree over the weight's bits is high."""
+    *parts, sign = (Mux(bit, value, 0) for bit in weight)
+    parts.append(-sign)
+    distance = 1  # from a part to the next, in bits
+    while len(parts) > 1:
+        pairs = [parts[at:at + 2] for at in range(0, len(parts), 2)]
+        parts = [delayed(m, pair[0] + (pair[1] << distance) if len(pair) > 1 else pair[0]) for pair in pairs]
+        distance *= 2
+    return parts[0]

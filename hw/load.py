@@ -133,17 +133,18 @@ class Loader(wiring.Component):
         return m
 
 
-def image_memory(m, name, image, addr, load=None, *, layout=None, single_port=False, en=1):
+def image_memory(m, name, image, addr, load=None, *, layout=None, single_port=False, logic=False, en=1):
     """A memory, the submodule ``name``, that starts with what the `Image` holds; the row at ``addr``, a cycle later,
     seen as the data layout ``layout`` if there is one. It stays while ``en`` is low, which only a memory without
-    ``load`` heeds.
+    ``load`` heeds, and only such a one can be made of ``logic``.
 
     With ``load``, its `MemoryLoadSignature`, the memory can be written, and ``load.row`` takes the place of ``addr``
     while ``load.active``. One with a single port starts with nothing.
     """
     if load is None:
         m.submodules[name] = memory = storage(
-            layout or image.row_bits, image.rows, [layout.from_bits(word) if layout else word for word in image.words])
+            layout or image.row_bits, image.rows, [layout.from_bits(word) if layout else word for word in image.words],
+            logic=logic)
         port = memory.read_port()
         m.d.comb += [port.addr.eq(addr), port.en.eq(en)]
         return port.data

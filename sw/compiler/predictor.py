@@ -73,6 +73,11 @@ class Predictor:
         return signed_width(int(low.min()), int(high.max()))
 
     @property
+    def logic_biases(self):
+        """Whether biases are made of logic: few rows of so many bits would leave most of their block RAM empty."""
+        return self.core.channel_updates <= BIAS_DEPTH
+
+    @property
     def cycles(self):
         """(to take the sums from their memory, to decide), in clock cycles; those on the way included."""
         return self.channels + SUM_CYCLES, self.core.channel_updates * self.values + DECIDE_CYCLES
@@ -108,6 +113,9 @@ class Predictor:
                 "gate_biases": [(biases, self.logit_width)]}
 
 
+#: Rows of biases that are made of logic: a function of four inputs for each bit.
+BIAS_DEPTH = 16
+
 #: Cycles from a time step's last word to its sums, beside one for each channel, and from there to its decisions, beside
 #: one for each row of weights.
-SUM_CYCLES, DECIDE_CYCLES = 15, 6
+SUM_CYCLES, DECIDE_CYCLES = 15, 7

@@ -1,5 +1,7 @@
 """Rows that wait where two paths meet: enough that those of a time step come through, and no more than help."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from spikeloom.compiler.waiting import rows_waiting
@@ -36,6 +38,8 @@ def gets_stuck(rows, edges, waiting):
     plans = [(made.dropped, [made.arrives_with(sum(made.dropped[:row]) + awaited)
                              for row, awaited in enumerate(made.awaited)],
               np.cumsum(made.opens), made.banks) for *_, made in edges]
+    plans = [(dropped, [rows[source]] * len(arrives) if made.gated else arrives, *more)
+             for (source, _, made), (dropped, arrives, *more) in zip(edges, plans, strict=True)]
     while moved:
         moved = False
         for name in rows:
@@ -84,3 +88,16 @@ def test_the_short_path_may_be_the_layers_own():
     waiting = rows_waiting(rows, edges)
     assert waiting[3] > 0 and not any(waiting[:3]) and waiting[4] == 0
     assert not gets_stuck(rows, edges, waiting)
+
+
+@pytest.mark.parametrize("gated", [0, 1, 2])
+def test_rows_wait_for_a_gate_and_beside_it(gated):
+    rows, edges, last = path(12, 3)
+    source, taker, made = edges[gated]
+    edges[gated] = (source, taker, dataclasses.replace(made, gated=True))
+    edges.append((INPUT, last, window(12, 1, 0)))
+    waiting = rows_waiting(rows, edges)
+    assert waiting[gated] == 12 and not gets_stuck(rows, edges, waiting)
+    assert gets_stuck(rows, edges, [*waiting[:-1], 0])
+    assert gets_stuck(rows, edges, [extra if number != gated else 0 for number, extra in enumerate(waiting)])
+    assert waiting[-1] >= 12 - 2  # but for those that the shortcut keeps

@@ -13,6 +13,9 @@ from spikeloom.network import Grid
 
 __all__ = ["MEMBRANES", "Exact", "Levels", "Shared", "Tanh", "steps", "stored"]
 
+#: How far from a mid-point, in units of 1 / temperature, its slope does not count any more.
+NEGLIGIBLE = 20
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -48,8 +51,14 @@ class Levels:
     def slope(self, v, threshold):
         """At potentials ``v`` of neurons with this ``threshold``."""
         x = v * (self.temperature / steps(self.grid, threshold))
+        first, last = self.low, self.high
+        near = math.ceil(NEGLIGIBLE / self.temperature)
+        if last - first > 2 * near:
+            lowest = (x / self.temperature).floor_().sub_(near).clamp_(first, last - 2 * near)
+            x = x.sub_(lowest, alpha=self.temperature)
+            first, last = 0, 2 * near
         slope = torch.zeros_like(x)
-        for level in range(self.low, self.high):
+        for level in range(first, last):
             s = torch.sigmoid(x - self.temperature * (level + 0.5))
             slope.addcmul_(s, 1 - s)
         return slope.mul_(self.temperature)

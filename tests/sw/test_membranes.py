@@ -64,7 +64,8 @@ def test_the_stacked_surrogate_is_that_of_sigmoids_at_the_mid_points():
     """Its integral is a stair of sigmoids, a step for each mid-point."""
     x = torch.linspace(-30, 30, 4001, dtype=torch.double, requires_grad=True)
     for membrane, threshold in ((Levels(), 4.0), (Levels(-3, 1, shift=1, temperature=5.0), 6.0),
-                                (Levels(-1, 2, step=3), 9.0)):
+                                (Levels(-1, 2, step=3), 9.0), (Levels(-32, 16, shift=4), 20.0),
+                                (Levels(-12, 12, step=1, temperature=3.0), 9.0)):
         step = steps(membrane.grid, threshold)
         middle = torch.arange(membrane.low, membrane.high, dtype=torch.double) + 0.5
         stair = step * torch.sigmoid(membrane.temperature * (x[:, None] / step - middle)).sum(1)

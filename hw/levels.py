@@ -136,8 +136,7 @@ class LevelEncoder(wiring.Component):
         fits = core.clears and grid.step is None and (1 << grid.shift) - grid.low < 1 << grid.width
         bits = []
         for bit in reversed(range(grid.width)):
-            rest = Signal(signed(len(left) + 1), name=f"rest_{bit}")
-            m.d.comb += rest.eq(left + (minus_step << bit))
+            rest = left + (minus_step << bit)
             width = min(len(left), (largest << bit).bit_length()) if fits else len(left)
             next_left = Signal(width, name=f"left_{bit}", reset_less=True)
             kept = left if bits else Mux(left[-1], 0, left)

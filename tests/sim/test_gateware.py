@@ -98,10 +98,10 @@ def network(sizes, form, *, width=1, v_width=6, leak=None, reset="subtract", rea
 
 
 def on_grids(net, *grids, leak, reset="zero"):
-    """A network whose layers store their potentials as levels."""
+    """A network whose layers store their potentials as levels, and where one neuron's threshold is beyond reach."""
     return dataclasses.replace(net, layers=tuple(
         dataclasses.replace(layer, grid=grid, v_width=grid.width, leak=leak, reset=reset,
-                            threshold=4 * layer.threshold)
+                            threshold=np.where(np.arange(layer.n_out) == 1, 1000, 4) * layer.threshold)
         for layer, grid in zip(net.layers, grids, strict=True)))
 
 

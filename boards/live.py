@@ -88,10 +88,10 @@ class Recording:
 def _encoder(network, window):
     """The `Frames` of a live ``network``, and its sensor's shape."""
     if "data" in network.notes:
-        name, encoder = data.described(network.notes["data"])
+        dataset, encoder = data.described(network.notes["data"])
         if not isinstance(encoder, Frames):
-            raise SpikeloomError(f"The network takes images of {name}, not events")
-        shape = data.find(name).shape
+            raise SpikeloomError(f"The network takes images of {dataset.name}, not events")
+        shape = dataset.shape
     else:
         encoder, shape = Frames(width=network.input.width), network.input.shape
     window = encoder.window if window is None else window

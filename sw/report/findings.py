@@ -415,8 +415,8 @@ def _test(network, data_dir):
         raise SpikeloomError("the network does not say which data it was trained on")
     import torch
     from spikeloom import data
-    name, encoder = data.described(network.notes["data"])
-    loaded, labels = data.load(name, "test", data_dir, encoder)
+    dataset, encoder = data.described(network.notes["data"])
+    loaded, labels = data.load(dataset, "test", data_dir, encoder)
     work = network.time_steps * sum(branch.weights.size * math.prod(branch.shape[:2])
                                     for layer in network.layers for branch in layer.branches)
     count = min(len(labels), WORK // work)

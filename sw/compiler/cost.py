@@ -385,6 +385,7 @@ def estimate_luts(core, target):
         lane += core.current_width  # a sum stays or moves on to the next position
         control = 100 + core.group * core.current_width + _kept_luts(core, target)  # sums on their way out; rows
         control += 590 if target.family == "ice40" else 0  # most registers on the way stand alone
+        control += _gate_luts(core, target) if core.gated else 0
     elif core.sparse:
         control += _sorter_luts(core, target)
     if core.reloadable:
@@ -441,6 +442,19 @@ def _sorter_luts(core, target):
     return 250 + 20 * entry + (5 * rows * bits if rows * bits <= FLIP_FLOP_BITS else 0)
 
 
+def _gate_luts(core, target):
+    """Look-up tables of a channel gate: for each sum beside others, for each product and logit, and what counts."""
+    predictor, alone = core.predictor, target.family == "ice40"
+    bits, value = signed_width(*predictor.gate.weight_format.bounds), predictor.value_width
+    chain = 0 if alone else 4
+    unit = bits * value + (bits - 1) * (value + 4 + chain) + (3 if alone else 2) * predictor.logit_width + chain
+    each = predictor.sum_width * (5 if alone else 3) + chain
+    # Synthesis makes flip-flops of what would leave most of its block RAM empty.
+    shallow = sum(entries * width for entries, width in predictor.memories.values() if entries * width < BLOCK_BITS
+                  and entries <= 16) if alone else 0
+    return (330 if alone else 170) + predictor.beside * each + core.units * unit + 1.7 * shallow
+
+
 def _kept_luts(core, target):
     """Look-up tables that grow with what is under a convolution's kernel."""
     value = core.i_words.width if core.i_words.graded else 1
@@ -473,7 +487,7 @@ def estimate_blocks(core, target):
     total = 0
     for name, (entries, bits) in memories.items():
         mask = name.startswith("mask_")
-        if mask and entries <= MASK_DEPTH:
+        if (mask and entries <= MASK_DEPTH) or (name == "gate_biases" and core.predictor.logic_biases):
             continue  # made of logic
         loadable = name in core.image_names or name.startswith("leak_") or mask
         written = core.reloadable or not loadable

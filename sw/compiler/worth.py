@@ -23,6 +23,8 @@ def gates(network):
 
 def without(network, left_out):
     """``network`` without some of its gates, given as `gates` gives them."""
+    if not left_out:
+        return network
     return dataclasses.replace(network, layers=tuple(
         dataclasses.replace(layer, **dict.fromkeys(kinds)) if kinds else layer for layer, kinds in (
             (layer, [kind for kind in KINDS if (layer.name, kind) in left_out]) for layer in network.layers)))

@@ -13,7 +13,18 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
 from spikeloom.hw.core import LayerCore
-from spikeloom.network import Conv2d, Dense, GradedSpike, InputFormat, Network, Pool, Shortcut, WeightFormat
+from spikeloom.network import (
+    BlockGate,
+    ChannelGate,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    Pool,
+    Shortcut,
+    WeightFormat,
+)
 
 
 def network(sizes, events=None):
@@ -264,3 +275,69 @@ def test_sparse_layers_take_what_was_reckoned_with(tmp_path):
     netlist = flow.synthesize(tmp_path / "top.v", "ice40", tmp_path / "top.json")
     assert sum(netlist.logic.values()) == pytest.approx(cost.estimate_luts(core, target), rel=0.2)
     assert netlist.cells["SB_RAM40_4K"] == cost.estimate_blocks(core, target)
+
+
+# Gates ---------------------------------------------------------------------------------------------
+
+
+def gated_network(opened, channels=16, side=10, wide=8):
+    """A convolution whose input is busy and of whose groups of neighbours such a share is ``opened``."""
+    rng, ternary = np.random.default_rng(0), WeightFormat("ternary", 2)
+    gate = ChannelGate(rng.integers(-1, 2, (channels, wide)), ternary, np.zeros(channels, int), (0, 1, 2, 3), 4)
+    layer = Conv2d(name="first", weights=rng.integers(-1, 2, (channels, wide, 3, 3)), weight_format=ternary,
+                   threshold=np.full(channels, 4), bias=np.zeros(channels, int), v_width=5,
+                   input_shape=(side, side, wide), padding=1, gate=gate)
+    last = Dense("last", rng.integers(-1, 2, (10, layer.n_out)), ternary, np.full(10, 5), np.zeros(10, int), 6)
+    net = Network(InputFormat(layer.n_in, 1, layer.input_shape), (layer, last), 4)
+    notes = {"events": [0.4 * layer.n_in, 0.01 * layer.n_out],
+             "opened": [[opened] * len(cost.NEIGHBOURS), None]}
+    return dataclasses.replace(net, notes=notes)
+
+
+def test_a_gate_is_kept_where_it_saves_more_than_it_costs():
+    net = gated_network(0.2)
+    program = compile.compile(net, "ulx3s-25f")
+    assert program.network is net and "left_out" not in program.notes and "goes without" not in compile.table(program)
+    bare = compile.compile(net, "ulx3s-25f", gates="never", placements=program.placements)
+    assert bare.network.layers[0].gate is None and bare.network.digest != net.digest
+    cycles = [made.notes["layers"][0]["cycles"] for made in (program, bare)]
+    assert cycles[0] < 0.5 * cycles[1]
+    assert compile.table(bare).splitlines()[4:6] == [
+        "first goes without its channel gate: gates were not wanted",
+        "the program's network is the one without what is left out, and accuracy was measured with it"]
+
+
+def test_a_gate_is_left_out_where_it_costs_more_than_it_saves():
+    net = gated_network(1.0)
+    program = compile.compile(net, "ulx3s-25f")
+    assert program.network.layers[0].gate is None
+    (left_out,) = program.notes["left_out"]
+    assert left_out["layer"] == "first" and left_out["gate"] == "channel gate"
+    assert "first goes without its channel gate: a time step would take" in compile.table(program)
+    always = compile.compile(net, "ulx3s-25f", gates="always")
+    assert always.network is net and always.notes["cycles_per_time_step"] >= program.notes["cycles_per_time_step"]
+
+
+def test_a_gate_is_left_out_where_it_does_not_fit():
+    """Or where programs can have none."""
+    net = gated_network(0.2, side=8, wide=40)
+    program = compile.compile(net, "hx8k")
+    assert [each["why"] for each in program.notes["left_out"]] == ["with gates the network does not fit hx8k"]
+    net = gated_network(0.2)
+    program = compile.compile(net, "ulx3s-25f", reloadable=True)
+    assert [each["why"] for each in program.notes["left_out"]] == ["a reloadable program has none"]
+
+
+def test_gates_of_blocks_are_left_out():
+    net = gated_network(0.2)
+    gate = BlockGate(np.ones((16, 16, 3, 3), int), WeightFormat("ternary", 2), np.zeros(16, int))
+    net = dataclasses.replace(net, layers=(dataclasses.replace(net.layers[0], block_gate=gate), net.layers[1]))
+    program = compile.compile(net, "ulx3s-25f")
+    assert program.network.layers[0].block_gate is None and program.network.layers[0].gate is not None
+    assert program.notes["left_out"] == [{"layer": "first", "gate": "block gate", "why": (
+        "to look at all blocks takes 57600 multiplications for a time step, 144 for each block and channel, beside "
+        "1600 neurons")}]
+    with pytest.raises(SpikeloomError, match="^Layer first: a gate of blocks runs in the reference, not in gateware"):
+        compile.compile(net, "ulx3s-25f", gates="always")
+    with pytest.raises(SpikeloomError, match="^Gates must be one of auto, never, always, not 'often'$"):
+        compile.compile(net, "ulx3s-25f", gates="often")

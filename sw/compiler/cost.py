@@ -543,6 +543,9 @@ class _Stage:
         self.left, self.per_step = items, per_step
         self.done, self.followers = [], []
 
+    #: Cycles by which it begins before what it was promised is there.
+    ahead = 0
+
     def follow(self, stage):
         """Take what ``stage`` makes."""
         self.source = stage
@@ -658,6 +661,9 @@ class _MapStage(_Stage):
         self.dropped = [*(min(max(top, 0), kept) for top in tops[1:]), kept]
         self.ended, self.free = -1.0, []  # when the row before was done; when rows that were kept got free
         self.decided = []  # of a gate: when time steps were
+        # Rows that could wait: words of each, by time step, and when the last of them was kept.
+        self.words = [_words(core.i_words, each.events) / core.layer.input_shape[0] + 1 for each in activities]
+        self.arrived = []
 
     def room(self, item):
         step, raw = divmod(item, self.source.per_step)
@@ -666,6 +672,7 @@ class _MapStage(_Stage):
             gate = self._cleared(step - 1)
             if gate is None:
                 return None
+            gate += PERMIT_CYCLES + self.source.ahead
         kept = self._kept(item - self.core.waiting[0])
         return None if kept is None else max(gate, kept)
 
@@ -681,6 +688,17 @@ class _MapStage(_Stage):
         if before < 0:
             return 0.0
         return self.free[before] + PERMIT_CYCLES if len(self.free) > before else None
+
+    def _arrival(self, item):
+        """When a row that could wait is kept, or None."""
+        while len(self.arrived) <= item:
+            at = len(self.arrived)
+            room = self._kept(at)
+            if room is None or len(self.source.done) <= at:
+                return None
+            over = max(room, self.arrived[-1] if at else 0.0) + self.words[at // self.source.per_step]
+            self.arrived.append(max(over, self.source.done[at] + QUEUE_CYCLES))
+        return self.arrived[item]
 
     def _cleared(self, step):
         """When the gate has taken the sums of a time step, or None."""
@@ -711,20 +729,19 @@ class _MapStage(_Stage):
         step, row = divmod(len(self.done), self.per_step)
         core, permit = self.core, self.permitted(len(self.done))
         raw = min(self.needed[row] * core.merged[0], self.source.per_step)
-        if core.gated or row == self.per_step - 1:
+        if row == self.per_step - 1:
             raw = self.source.per_step  # the last row that is kept is complete when the time step is
         last = step * self.source.per_step + raw - 1
         if not self.left or permit is None or len(self.source.done) <= last:
             return None
         wait = MAP_CYCLES if self.cycles[step][row] else SKIP_CYCLES[1]
-        complete = self.source.done[last]
-        if core.gated:
-            complete = self._decides(step)
-            if complete is None:
-                return None
+        complete = self._arrival(last) if core.waiting[0] else self.source.done[last]
+        decided = self._decides(step) if core.gated else 0.0
+        if complete is None or decided is None:
+            return None
         if self.turns:  # it must be there before the row may begin
             permit += UPDATE_CYCLES
-        return max(self.ended, complete + wait, permit - UPDATE_CYCLES)
+        return max(self.ended, complete + wait, decided + GATE_CYCLES, permit - UPDATE_CYCLES)
 
     def go(self, begin):
         """Do a row."""
@@ -796,6 +813,9 @@ def _words(words, events):
 #: (less one cycle an update), and from there to the last score. And entries that a list's reader may be ahead of the
 #: visits; and from a row's last word to the first column that sees it.
 LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES = 7, 3, 10, 10, 7, 16
+
+#: From a row into a queue to its end out of it, and from a gate's decision to the first column.
+QUEUE_CYCLES, GATE_CYCLES = 5, 10
 
 #: From a time step sorted to its first visit.
 SORT_CYCLES = 13

@@ -79,7 +79,7 @@ class Predictor:
 
     @property
     def cycles(self):
-        """(to take the sums from their memory, to decide), in clock cycles; those on the way included."""
+        """(from a time step's last word until words of the next may come, from then to decide), in clock cycles."""
         return self.channels + SUM_CYCLES, self.core.channel_updates * self.values + DECIDE_CYCLES
 
     # Memories ---------------------------------------------------------------------------------
@@ -116,6 +116,5 @@ class Predictor:
 #: Rows of biases that are made of logic: a function of four inputs for each bit.
 BIAS_DEPTH = 16
 
-#: Cycles from a time step's last word to its sums, beside one for each channel, and from there to its decisions, beside
-#: one for each row of weights.
-SUM_CYCLES, DECIDE_CYCLES = 15, 7
+#: What these are beside one for each channel, and one for each row of weights.
+SUM_CYCLES, DECIDE_CYCLES = 7, 15

@@ -16,7 +16,19 @@ from spikeloom.compiler import cost, order
 from spikeloom.compiler.map_core import MapCore
 from spikeloom.compiler.program import Placement, Program
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, ShiftLeak, Shortcut, WeightFormat
+from spikeloom.network import (
+    ChannelGate,
+    Conv2d,
+    Dense,
+    Grid,
+    InputFormat,
+    Network,
+    NoLeak,
+    Pool,
+    ShiftLeak,
+    Shortcut,
+    WeightFormat,
+)
 from spikeloom.sim import backend, cosim, pysim, trace
 from test_gateware import EXAMPLES_FACTOR, LENIENT
 from test_load import same_shape, simpler
@@ -541,3 +553,93 @@ def test_verilator_loads_shortcuts(tmp_path):
     x = (rng.random((10, 3, net.input.size)) < 0.3).astype(int)
     for load in (None, same_shape(program, rng)):
         assert backend.verify(program, x, "verilator", load=load, folder=tmp_path, stall=0.2).difference is None
+
+
+# Gates ---------------------------------------------------------------------------------------------
+
+
+def gated(net, names=None, seed=0, alike=1, bias=0):
+    """``net`` with gates for its convolutions, or those of these ``names``: about half of the channels are open, always
+    so many neighbours ``alike``."""
+    rng, form, layers = np.random.default_rng(seed), WeightFormat("int", 4), []
+    high = dict(zip((layer.name for layer in net.layers), (bounds[1] for bounds in net.input_bounds), strict=True))
+    for layer in net.layers:
+        if isinstance(layer, Conv2d) and (names is None or layer.name in names):
+            rows, columns, channels_in = layer.input_shape
+            weights = rng.integers(-7, 8, (-(-layer.shape[2] // alike), channels_in)).repeat(alike, axis=0)
+            shift = max(0, (rows * columns * high[layer.name]).bit_length() - 5)
+            layer = dataclasses.replace(layer, gate=ChannelGate(
+                weights[:layer.shape[2]], form, np.full(layer.shape[2], bias), tuple(range(32)), shift))
+        layers.append(layer)
+    return dataclasses.replace(net, layers=tuple(layers))
+
+
+#: As `CORNERS`.
+GATED_CORNERS = {name: CORNERS[name] for name in (
+    "one position", "depthwise", "maximum of a cropped map", "sum of a cropped map", "values of several bits",
+    "a pass that ends no position of its own")} | {
+    "levels from 0 on": (stacked((3, 4, 4), (4, 3, {
+        "padding": 1, "grid": Grid(0, 3, 4), "v_width": 2, "leak": NoLeak(), "bias": -7, "threshold": 30})), [(2, 2)])}
+
+
+@pytest.mark.parametrize("name", GATED_CORNERS)
+def test_corners_of_gated_layers(name):
+    net, channels = GATED_CORNERS[name]
+    net = gated(dataclasses.replace(net, time_steps=5))
+    program, x = program_of(net, channels), frames(net, 4)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+@pytest.mark.parametrize("names", [("block_0_1",), ("block_0_0",), ("stem", "block_0_0", "block_0_1")])
+def test_gates_beside_shortcuts(names):
+    """Rows that a gate keeps waiting make those of the other branch wait too."""
+    net = gated(residual(side=5), names)
+    program, x = program_of(net, [(2, 1)] * (len(net.layers) - 1)), frames(net, 3)
+    seen, _ = pysim.run(program, x, stall=0.3)
+    assert differences(program, x, seen) is None
+
+
+def test_passes_of_closed_channels_take_no_events():
+    """And the cycles are as predicted, of time steps and of their mean."""
+    net, cycles = stacked((5, 6, 6), (12, 3, {"padding": 1, "threshold": 2})), {}
+    x = (np.random.default_rng(0).random((1, 3, net.input.size)) < 0.5).astype(int)
+    for bias in (-10_000, 0, 10_000):
+        some = gated(net, alike=4, bias=bias)
+        program = program_of(some, [(4, 4)])
+        seen, cycles[bias] = pysim.run(program, x)
+        assert differences(program, x, seen) is None
+        steps = cost.measure(some, x, reference.run(some, x).spikes)
+        assert cost.predict(program, steps) == pytest.approx(cycles[bias], rel=0.05)
+        assert cost.predict(program, [cost.mean(steps)] * len(steps)) == pytest.approx(cycles[bias], rel=0.1)
+    assert cycles[-10_000] < 0.6 * cycles[10_000] and cycles[0] < 0.9 * cycles[10_000]
+
+
+def test_verilator_equals_reference_for_gated_layers(tmp_path):
+    net = gated(stacked((6, 7, 9), (20, 3, {"padding": 1, "leak": NoLeak()}), (6, 3, {"stride": 2}), time_steps=4))
+    program, x = sparse(program_of(net, [(4, 4), (4, 2)], last=3), np.random.default_rng(11)), frames(net, 10)
+    assert backend.verify(program, x, "verilator", folder=tmp_path, stall=0.2).difference is None
+
+
+def test_a_wrong_gate_is_found():
+    """One bias of the gate that is another in the gateware alone must not pass."""
+    net = gated(stacked((5, 6, 4), (6, 3, {"padding": 1, "threshold": 1})))
+    gate, x = net.layers[0].gate, frames(net)
+    bias = gate.bias.copy()
+    bias[4] += 10_000 if reference.open_channels(net.layers[0], x)[..., 4].mean() < 0.5 else -10_000
+    changed = dataclasses.replace(net.layers[0], gate=dataclasses.replace(gate, bias=bias))
+    seen, _ = pysim.run(program_of(dataclasses.replace(net, layers=(changed, *net.layers[1:])), [(2, 2)]), x)
+    difference = trace.first_difference(net, reference.run(net, x), seen)
+    assert difference is not None and difference.layer == "conv_0" and difference.neuron % 6 == 4
+
+
+@pytest.mark.parametrize("change, why", [
+    ({"reloadable": True}, ("Layer conv_0: a gate is part of the gateware, so it cannot be in a reloadable program; "
+                            "compile without it")),
+    ({"placements": [Placement(6, 2, core=0), Placement(6, 2, core=0), Placement(3, 1)]},
+     "Layer conv_0 cannot share a core: only convolutions without a shortcut or a gate can, and none that is sparse")])
+def test_what_cannot_have_a_gate(change, why):
+    net = gated(stacked((4, 4, 2), (2, 3, {"padding": 1}), (2, 3, {})), ["conv_0"])
+    with pytest.raises(SpikeloomError) as refused:
+        dataclasses.replace(program_of(net, [(2, 2), (2, 2)], last=3), **change)
+    assert str(refused.value) == why

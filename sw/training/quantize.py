@@ -18,6 +18,9 @@
 ``rows``
     a list with an entry for each layer: of a convolution, the mean clock cycles that a pass over each row of its map
     takes in gateware, for each of `spikeloom.compiler.cost.PACES`; null of others
+``opened``
+    a list with an entry for each layer: with a channel gate, the share of groups of neighbouring channels that have an
+    open one, for each of `spikeloom.compiler.cost.NEIGHBOURS`; null of others
 ``config``
     SHA-256 of the training configuration
 ``trained``

@@ -37,9 +37,10 @@ def core_of(words, form, entries, shift, reduce, channels, group, units, registe
     return MapCore(layer, words, group, units, registers)
 
 
-def decisions(core, words, stall, resets=()):
+def decisions(core, words, stall, resets=(), slow=None):
     """What `Gate` says of groups, and of channels (time steps, channels), for rows of ``words``. Who sends them and the
-    two that are told, hesitate with a chance of ``stall`` in a cycle."""
+    two that are told, hesitate with a chance of ``stall`` in a cycle, the one who asks about channels with one of
+    ``slow``."""
     module, reset, pauses = Module(), Signal(), random.Random(0)
     module.domains.sync = domain = ClockDomain()
     module.submodules.block = block = Gate(core)
@@ -49,8 +50,8 @@ def decisions(core, words, stall, resets=()):
     steps = sum(word["last"] for word in words)
     groups, channels, epoch = [], [], [0]
 
-    def goes():
-        return pauses.random() >= stall
+    def goes(chance=stall):
+        return pauses.random() >= chance
 
     async def send(ctx):
         left, granted = list(words), False
@@ -89,7 +90,7 @@ def decisions(core, words, stall, resets=()):
             ctx.set(block.channels.ends, 0)
             await ctx.tick()
             began = epoch[0]
-            if len(groups) <= len(channels) or not goes():
+            if len(groups) <= len(channels) or not goes(stall if slow is None else slow):
                 continue
             found = []
             for row in range(core.channel_updates):
@@ -126,24 +127,39 @@ def test_decisions_are_those_of_the_reference(name, stall):
     expected = reference.open_channels(core.layer, z[None])[0]
     assert 0 < expected.mean() < 1
     groups, channels = decisions(core, rows_of(core.i_words, z, random.Random(2)), stall)
+    check(core, groups, channels, expected)
+
+
+def check(core, groups, channels, expected):
     np.testing.assert_array_equal(channels, expected)
     either = np.logical_or.reduceat(expected, np.arange(0, expected.shape[1], core.group), axis=1)
     assert [[told >> group & 1 for group in range(core.groups)] for told in groups] == either.astype(int).tolist()
 
 
-def test_a_reset_leaves_nothing_behind():
+def test_decisions_wait_for_who_is_slow():
+    """There are places for two time steps."""
     core = core_of(*CASES["words of part of a position"])
     z = frames(core.i_words, 6)
-    words = rows_of(core.i_words, z, random.Random(2))
-    for resets in ([30], [70, 71, 90], [150]):
-        _, channels = decisions(core, words, 0.0, resets)
-        np.testing.assert_array_equal(channels, reference.open_channels(core.layer, z[None])[0])
+    told = decisions(core, rows_of(core.i_words, z, random.Random(2)), 0.0, slow=0.998)
+    check(core, *told, reference.open_channels(core.layer, z[None])[0])
 
 
-def test_words_one_after_the_other_for_the_same_channels():
-    """Each is added to what the one before has not yet written."""
-    core = core_of(WordFormat(60, 4, shape=(1, 20, 3)), INT, 64, 0, 1, 6, 6, 2, 0)
-    z = (np.random.default_rng(0).random((5, 60)) < 0.8).astype(int)
+def test_a_reset_leaves_nothing_behind():
+    """Whether words come in, sums leave, or logits are added up, at first those of a group that stays closed."""
+    core = core_of(*CASES["words of part of a position"])
+    z = (np.random.default_rng(0).random((500, 72)) < np.linspace(0, 1, 500)[:, None]).astype(int)
+    opened = reference.open_channels(core.layer, z[None])[0]
+    z = z[~opened[:, :4].any(1) & opened[:, 4:6].any(1)][:2]
+    words, expected = rows_of(core.i_words, z, random.Random(2)), reference.open_channels(core.layer, z[None])[0]
+    for resets in ([30], *([cycle, cycle + 1] for cycle in range(45, 120, 5))):
+        check(core, *decisions(core, words, 0.0, resets), expected)
+
+
+@pytest.mark.parametrize("words", [WordFormat(60, 4, shape=(1, 20, 3)), WordFormat(120, 2, shape=(1, 20, 6))])
+def test_words_one_after_the_other_for_the_same_channels(words):
+    """Each is added to what the few before have not yet written."""
+    core = core_of(words, INT, 64, 0, 1, 6, 6, 2, 0)
+    z = (np.random.default_rng(0).random((5, words.size)) < 0.8).astype(int)
     _, channels = decisions(core, rows_of(core.i_words, z, random.Random(0)), 0.0)
     np.testing.assert_array_equal(channels, reference.open_channels(core.layer, z[None])[0])
 

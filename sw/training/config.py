@@ -514,9 +514,9 @@ class Config:
             for drawn in (*layer.branches, *layer.gates):
                 drawn.reset_parameters(generator)
         network = SpikingNetwork(self.input, layers, self.encoder.time_steps, self.readout, self.votes)
-        outputs = math.prod(layers[-1].shape)
-        if outputs != self.task.size * self.votes:
-            raise SpikeloomError(f"The last layer must have {self.task.size * self.votes} neurons, not {outputs}")
+        size, outputs = self.task.size * self.votes, math.prod(layers[-1].shape)
+        if isinstance(self.layers[-1], UnrolledLayer) and outputs != size:
+            raise SpikeloomError(f"The last layer must have {size} neurons, not {outputs}")
         if self.pruning:
             self.pruning.prepare(network)
         return network

@@ -208,7 +208,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
     ('kind = "dense"\nsize = 30', 'kind = "conv"\nchannels = 30',
      "The last layer, which is read out, must be dense, not conv2d"),
     ('kind = "dense"\nsize', 'kind = "thick"\nsize',
-     "layers[3] must have a kind, one of dense, conv, not 'thick'"),
+     "layers[3] must have a kind, one of dense, conv, unrolled, not 'thick'"),
 ])
 def test_each_mistake_with_maps_is_one_clear_line(tmp_path, old, new, message):
     assert old in MAPS
@@ -300,7 +300,8 @@ def test_the_digest_sees_every_change(tmp_path):
 
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("seed = 7", "sead = 7",
-     "sead is unknown; known here are encoder, layers, training, data, readout, seed, votes, pruning"),
+     "sead is unknown; known here are encoder, layers, training, data, readout, seed, votes, "
+     "pruning, detection"),
     ("batch = 32", "bach = 32",
      ("training.bach is unknown; known here are loss, epochs_float, epochs_quantized, "
       "batch, rate, schedule, augment, threads")),
@@ -369,7 +370,7 @@ def test_layers_must_be_a_list(tmp_path):
 
 
 def test_unreadable_files_are_told(tmp_path):
-    with pytest.raises(SpikeloomError, match="packaged are digits, fashion_mnist, .*, vgg9, vgg9_spquant, any"):
+    with pytest.raises(SpikeloomError, match="packaged are blood_cells, digits, .*, vgg9, vgg9_spquant, any"):
         config.load("mnits")
     with pytest.raises(SpikeloomError, match=r"absent\.toml: cannot be read as TOML: No such file"):
         config.load(tmp_path / "absent.toml")

@@ -300,8 +300,8 @@ def test_the_digest_sees_every_change(tmp_path):
 
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("seed = 7", "sead = 7",
-     "sead is unknown; known here are encoder, layers, training, data, readout, seed, votes, "
-     "pruning, detection"),
+     ("sead is unknown; known here are encoder, layers, training, data, readout, seed, votes, "
+      "pruning, detection")),
     ("batch = 32", "bach = 32",
      ("training.bach is unknown; known here are loss, epochs_float, epochs_quantized, "
       "batch, rate, schedule, augment, threads")),

@@ -13,10 +13,10 @@ bytes. Not all can be:
 - Membranes of VGG-9 are 921,600 potentials, 3.686 · 10^6 bytes, of which 3.68 is cut off; at 2 bits 0.230.
 - Those of ResNet-19 are 11 · 2^17 of its maps and 256 of a dense layer: 5.501 · 2^20 bytes. At 2 bits they take 0.344,
   and at log2(3) bits 0.272; the published 0.25 is what 2^20 potentials take, three elevenths less.
-- Weights of VGG-9 as described are 9,263,232. The published 41.12 and 2.57 are met to the digit with a gate of channels for
-  each convolution but the first two, whose 1,015,808 weights have as many bits, although the rows are of networks without
-  gates. Those of ResNet-19 are 12,687,232 without the factors of identities, which only we have; the published 49.94 are
-  12.49 or 13.09 million, for which we have no explanation. The ratios of both precisions agree.
+- Weights of VGG-9 as described are 9,263,232. The published 41.12 and 2.57 are met to the digit with a gate of channels
+  for each convolution but the first two, whose 1,015,808 weights have as many bits, although the rows are of networks
+  without gates. Those of ResNet-19 are 12,687,232 without the factors of identities, which only we have; the published
+  49.94 are 12.49 or 13.09 million, for which we have no explanation. The ratios of both precisions agree.
 - The published totals are above the sum of the two by a term that is not said either.
 """
 

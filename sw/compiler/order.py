@@ -15,8 +15,8 @@ def movable(network):
     """The numbers of layers whose channels may be put in another order.
 
     Scores of the last one are read out in their order. And a convolution in groups, such as a shortcut that is the
-    identity, or an attention takes channels by their numbers, as does a layer that has such groups itself, and a gate
-    those that it takes together.
+    identity, or an attention takes channels by their numbers, as does a layer that has such groups itself or a gate of
+    blocks, and a gate of channels those that it takes together.
     """
     fixed = {INPUT, network.layers[-1].name}
     for layer, sources in zip(network.layers, network.sources, strict=True):
@@ -25,6 +25,8 @@ def movable(network):
                 fixed |= {source, layer.name}
         if layer.attention or (layer.gate and layer.gate.reduce > 1):
             fixed.add(sources[0])
+        if layer.block_gate:
+            fixed.add(layer.name)
     return {number for number, layer in enumerate(network.layers) if layer.name not in fixed}
 
 

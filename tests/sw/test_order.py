@@ -15,7 +15,7 @@ from spikeloom.network import Conv2d, Dense, WeightFormat
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_reordered_network_fires_the_same_spikes(data):
-    network = data.draw(st.one_of(networks(), map_networks(attention=True)))
+    network = data.draw(st.one_of(networks(), map_networks(attention=True, gated=True)))
     movable = order.movable(network)
     assert len(network.layers) - 1 not in movable
     orders = [tuple(data.draw(st.permutations(range(layer.shape[2])))) if number in movable else None

@@ -416,10 +416,13 @@ def _held(options, board, what, program, inputs, labels):
 
 def _monitor(options):
     """Show what a board does while it runs test samples over and over."""
+    from . import tasks
     from .boards.monitor import monitor
     from .compiler.program import Program
     program = Program.load(options.program)
     inputs, labels = _inputs(options, program.network, options.program)
+    if not isinstance(tasks.of(program.network), tasks.Classification):
+        labels = None  # winners are not what such a network is for
     with _board(options, program) as (board, _, now):
         monitor(board, program, inputs, labels, seconds=options.seconds, now=now)
 

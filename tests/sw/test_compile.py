@@ -25,6 +25,7 @@ from spikeloom.network import (
     Shortcut,
     WeightFormat,
 )
+from spikeloom.report import findings
 
 
 def network(sizes, events=None):
@@ -341,3 +342,16 @@ def test_gates_of_blocks_are_left_out():
         compile.compile(net, "ulx3s-25f", gates="always")
     with pytest.raises(SpikeloomError, match="^Gates must be one of auto, never, always, not 'often'$"):
         compile.compile(net, "ulx3s-25f", gates="often")
+
+
+def test_a_report_is_of_the_network_that_the_program_has(tmp_path):
+    net = gated_network(0.2)
+    program = compile.compile(net, "ulx3s-25f", gates="never", placements=[Placement(12, 4), Placement(1, 1)])
+    net.save(tmp_path / "network.npz")
+    program.save(tmp_path / "program.npz")
+    read = findings.Findings.gather(tmp_path)
+    assert read.network.digest == program.network.digest
+    assert "accuracy without the gates that the program leaves out: it was measured with them" in read.missing
+    gated_network(0.2, side=11).save(tmp_path / "network.npz")
+    with pytest.raises(SpikeloomError, match="is of network"):
+        findings.Findings.gather(tmp_path)

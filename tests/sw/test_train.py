@@ -184,7 +184,7 @@ def test_the_best_epoch_is_chosen_by_the_validation_part(tmp_path, monkeypatch):
                                                model_.state_dict().items()}))
         return {2: 0.9, 3: 0.5}.get(len([each for each in asked if each[0] == 269]), 0.95)
 
-    monkeypatch.setattr(train, "accuracy", accuracy)
+    monkeypatch.setattr(train, "measured", accuracy)
     state = train.load(run(tiny(data=config.Data("digits", 0.2)), tmp_path))
     # Of three epochs the float one is not eligible; the test set (450) is looked at once a phase.
     assert [(count, quantized) for count, quantized, _ in asked] == [
@@ -427,9 +427,9 @@ def test_another_kind_or_version_is_told(tmp_path, finished):
 
 
 def test_a_checkpoint_from_before_pruning_is_read(tmp_path, finished):
-    """And from before there were kinds of membranes and of thresholds."""
+    """And from before there were kinds of membranes and of thresholds, a user's own images, and detectors."""
     described = config.describe(tiny())
-    del described["pruning"]
+    del described["pruning"], described["detection"], described["data"]["images"]
     for layer in described["layers"]:
         del layer["membrane"], layer["thresholds"], layer["threshold_gradient"]
     assert tiny().digest == hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -196,6 +196,7 @@ def boxes(inputs, shape, high, found, labels, names):
             if confidence is not None:
                 axis.text(left, upper, f"{confidence:.0%}", color=colors[kind], fontsize=6, va="bottom",
                           clip_on=True)
+        axis.set(xlim=(0, shape[1]), ylim=(0, shape[0]))
     figure.legend([Line2D([], [], color=color) for color in colors], names, loc="outside upper right",
                   ncols=len(names), frameon=False, fontsize=8)
     return figure

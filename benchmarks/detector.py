@@ -101,7 +101,7 @@ def main():
     found = [each.above(TOLD) for each in task.find(shown.scores[:DRAWN])]
     picture = pictures.boxes.__wrapped__(inputs[:DRAWN], network.input.shape, network.input.bounds[1], found,
                                          labels[:DRAWN], task.classes)
-    picture.savefig(RESULTS / "detector.png", dpi=150)
+    picture.savefig(RESULTS / "detector.png", dpi=100)
 
     pruned_config = replace(config, pruning=Pruning(PRUNED, granularity=Channels()),
                             training=replace(config.training, epochs_float=0, epochs_quantized=EPOCHS))

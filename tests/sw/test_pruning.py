@@ -279,11 +279,11 @@ def test_rewinding_goes_back_to_the_first_latents(tmp_path, monkeypatch):
 def test_the_best_epoch_is_one_of_the_last_phase(tmp_path, monkeypatch):
     asked = []
 
-    def accuracy(config_, model_, images, labels, *, quantized=True):
+    def measured(config_, model_, images, labels, *, quantized=True):
         asked.append(len(images))
         return 1 / len(asked)  # worse and worse
 
-    monkeypatch.setattr(train, "accuracy", accuracy)
+    monkeypatch.setattr(train, "measured", measured)
     wanted = digits(Pruning(0.5, rounds=2, every=2), (0, 4), data=config.Data("digits", 0.2))
     state = train.load(train.train(wanted, tmp_path, device="cpu", progress=False))
     assert asked == [269] * 4 + [450]

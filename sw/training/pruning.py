@@ -86,7 +86,8 @@ class Channels:
     classes, and so are attentions.
 
     ``by``: "weights", whose magnitude counts, or "gates": the share of samples and time steps in which the layer's
-    gate, or that of the run which this one began with, left the channel open. Layers without one are left alone then.
+    gate, or that of the run which this one began with, left the channel open. Layers without one, or whose gate was
+    never closed, are left alone then.
     """
 
     by: str = "weights"
@@ -98,7 +99,8 @@ class Channels:
 
     def layers(self, network):
         """Those that can lose channels."""
-        return [layer for layer in network.layers[:-1] if self.by == "weights" or layer.open_share is not None]
+        return [layer for layer in network.layers[:-1] if self.by == "weights" or (
+            layer.open_share is not None and (layer.open_share != 1).any())]
 
     def blocks(self, network):
         blocks = []
@@ -169,7 +171,7 @@ class Pruning:
                 layer.bias_mask = torch.ones_like(layer.bias, requires_grad=False)
                 if self.granularity.by == "gates" and isinstance(layer, SpikingConv2d):
                     layer.opened = torch.ones_like(layer.bias, requires_grad=False)
-        if not self.granularity.blocks(network):
+        if isinstance(self.granularity, Channels) and len(network.layers) == 1:
             raise SpikeloomError("Pruning of channels leaves the last layer alone, and there is no other")
 
     @torch.no_grad()
@@ -177,6 +179,8 @@ class Pruning:
         """Set the masks of the `SpikingNetwork` to those of the round that comes after so many epochs."""
         fraction = self.fraction * (self.epochs.index(epoch) + 1) / self.rounds
         blocks = self.granularity.blocks(network)
+        if not blocks:
+            raise SpikeloomError("Pruning by gates: no gate has ever been closed; begin with a run that has gates")
         measured = [_measure(*each) for each in blocks]
         if getattr(self.granularity, "by", None) == "gates":
             measured = self._opened(network, measured)
@@ -195,8 +199,6 @@ class Pruning:
     def _opened(self, network, measured):
         """What was ``measured``, with the share of time that channels are open in place of their magnitude."""
         shares = [layer.open_share.double().cpu() for layer in self.granularity.layers(network)]
-        if all((share == 1).all() for share in shares):
-            raise SpikeloomError("Pruning by gates: no gate has ever been closed; begin with a run that has gates")
         return [(torch.where(magnitude < 0, -1.0, share), size)
                 for (magnitude, size), share in zip(measured, shares, strict=True)]
 

@@ -166,6 +166,13 @@ def test_channels_that_gates_closed_most_are_pruned_and_go(run):
     np.testing.assert_array_equal(reference.run(network, x).scores, reference.run(whole, x).scores)
 
 
+def test_layers_without_gates_keep_their_channels(run):
+    gated, _ = run("gated", 1, second='gate = { share = 0.4, strength = 4.0 }')
+    granularity = 'granularity = { kind = "channels", by = "gates" }'
+    _, state = run("pruned", 1, more=f"pruning = {{ fraction = 0.4, {granularity} }}", start=gated)
+    assert [int((layer.bias_mask == 0).sum()) for layer in trained(state).layers] == [0, 3, 0]
+
+
 def test_pruning_by_gates_needs_some():
     net = model.SpikingNetwork(InputFormat(32, 1, (4, 4, 2)), [
         model.SpikingConv2d((4, 4, 2), 3, Neuron(4)), model.SpikingDense((4, 4, 3), 2, Neuron(4), name="last")], 2)

@@ -96,7 +96,7 @@ def measure(figures, name, data_dir):
         times = bits / sum(each.bits for each in memory)
         figures.add(f"{name}, {what}: memory", times, f"times less, {meters.size(sum(each.bits for each in memory))}",
                     f">= {MEMORY}", times >= MEMORY)
-        inputs, _ = data.samples(network.notes["data"], "test", MEASURED, data_dir)
+        inputs = data.samples(network.notes["data"], "test", data_dir=data_dir)[0][:MEASURED]
         seen = meters.activity(network, inputs, model.run(network, inputs))
         flops = meters.flops(network, seen)
         whole = whole or flops

@@ -75,7 +75,8 @@ def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True
                              "again")
     if not state.finished:
         device = choose_device(ranks.own_device(device))
-        with _threads(config.training.threads), ranks.joined(device):
+        with (_threads(config.training.threads), ranks.joined(device),
+              torch.random.fork_rng([device] if device.type == "cuda" else [])):
             _train(state, path, data_dir, device, progress)
     return path
 

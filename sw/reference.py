@@ -1,10 +1,10 @@
 """THE meaning of a `Network`: plain NumPy over integers. Everything else is held equal to this.
 
 For one sample, at each time step t, layer after layer, for each neuron j with inputs z_i (the network's input or what
-the source layer fires, *in the same time step*):
+the source layer fires; *in the same time step*, unless its synapses have a delay):
 
     I_j = Σ_i W_ji · z_i[t] + b_j            exact: wide integers, no saturation on the way; 0 where a gate is closed
-    U_j = leak(V_j[t-1]) + I_j               V_j = 0 before the first time step of every sample; 0 where a gate of
+    U_j = leak(V_j[t-1]) + act(I_j)          V_j = 0 before the first time step of every sample; 0 where a gate of
                                              blocks is closed
     z_j = fire(U_j)                          1 where U_j ≥ θ_j, else 0
     V_j[t] = store(reset(U_j, z_j))          saturated once, when it is stored
@@ -30,6 +30,20 @@ pool
     left out.
 shortcut
     a second convolution, from another source, whose sum is added to I_j.
+others
+    of a dense layer: further branches, Σ_k R_jk · z_k, whose sums are added to I_j.
+delay
+    of d time steps, of any branch: it takes z_i[t − d] of its source, and 0 before the first time step. With a delay
+    the source may be the layer itself or one after it (recurrence).
+act
+    identity, unless the layer has one.  ``relu``: 0 where I < 0, else I.  ``table`` of n entries: that of
+    clip(⌊I / 2^shift⌋, −n/2, n/2 − 1), the first entry for −n/2.
+current
+    of a CUBA neuron: U_j = leak(V_j[t-1]) + K_j, where K_j = leak'(J_j[t-1]) + act(I_j) with a leak of its own, and
+    J_j[t] is K_j clipped to [−2^(width−1), 2^(width−1) − 1]; J_j = 0 before the first time step.
+adaptation
+    of an ALIF neuron: in place of θ_j, fire and reset take θ_j + A_j[t-1], where A_j[t] is
+    leak"(A_j[t-1]) + step_j · z_j with a leak of its own, clipped likewise; A_j = 0 before the first time step.
 gate
     of a convolution: channel c is open at time step t where Σ_d G[c, d] · table[min(⌊r[t, d] / 2^shift⌋, n − 1)] + b_c
     is above 0, for a table of n entries; r[t, d] is the sum over all positions, and over the ``reduce`` channels from
@@ -41,7 +55,8 @@ gate of blocks
     p = (k − 1) / 2. S[t, y, x, d] is the sum of V_j[t-1] over the block's neurons of channel d, and zero outside the
     map. Of a G that has one channel for each c, d = c alone counts. Where the neuron's block is closed U_j = 0.
 leak
-    ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``table``: an entry for each stored state, the first for the lowest.
+    ``none``: V.  ``shift`` k: V − ⌊V / 2^k⌋.  ``full``: 0.  ``table``: an entry for each stored state, the first for
+    the lowest.
 fire
     ``spike``: 1 where U ≥ θ (inclusive), else 0.  ``graded``: clip(⌊U/θ⌋, low, high), θ a power of two.
     ``silent``: 0.
@@ -63,7 +78,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SpikeloomError
-from .network import INPUT, Dense, GradedSpike, ShiftLeak, Silent, TableLeak
+from .network import INPUT, Conv2d, FullLeak, GradedSpike, ShiftLeak, Silent, TableLeak, is_looped
 
 
 @dataclass(frozen=True)
@@ -84,28 +99,35 @@ class Trace:
     winners: np.ndarray
 
 
-def leak(layer, v):
-    """The stored potential ``v`` (any shape) after one time step's leak."""
-    if isinstance(layer.leak, ShiftLeak):
-        return v - (v >> layer.leak.shift)
-    if isinstance(layer.leak, TableLeak):
-        return np.asarray(layer.leak.table)[(v - layer.v_min) // (layer.grid.step if layer.grid else 1)]
+def leaked(leak, v, lowest, step=1):
+    """Stored states ``v`` (any shape), ``step`` apart from the ``lowest`` on, after one time step's ``leak``."""
+    if isinstance(leak, ShiftLeak):
+        return v - (v >> leak.shift)
+    if isinstance(leak, FullLeak):
+        return np.zeros_like(v)
+    if isinstance(leak, TableLeak):
+        return np.asarray(leak.table)[(v - lowest) // step]
     return v
 
 
-def fire(layer, u):
-    """What neurons at potential ``u`` (..., n_out) fire."""
+def leak(layer, v):
+    """The stored potential ``v`` (any shape) after one time step's leak."""
+    return leaked(layer.leak, v, layer.v_min, layer.grid.step if layer.grid else 1)
+
+
+def fire(layer, u, threshold):
+    """What neurons at potential ``u`` (..., n_out) fire, by the ``threshold`` that they have then."""
     if isinstance(layer.fire, Silent):
         return np.zeros_like(u)
     if isinstance(layer.fire, GradedSpike):
-        return np.clip(u // layer.threshold, layer.fire.low, layer.fire.high)
-    return (u >= layer.threshold).astype(u.dtype)
+        return np.clip(u // threshold, layer.fire.low, layer.fire.high)
+    return (u >= threshold).astype(u.dtype)
 
 
-def reset(layer, u, z):
-    """The potential left behind by ``u`` (..., n_out) after firing ``z``."""
+def reset(layer, u, z, threshold):
+    """The potential left behind by ``u`` (..., n_out) after firing ``z`` by a ``threshold``."""
     if layer.reset == "subtract":
-        return u - layer.threshold * z
+        return u - threshold * z
     if layer.reset == "zero":
         return np.where(z != 0, 0, u)
     return u
@@ -202,31 +224,90 @@ def currents(layer, *inputs):
     total = 0.0
     for branch, z in zip(layer.branches, inputs, strict=True):
         z = pool(branch, z)
-        if isinstance(branch, Dense):
-            flat = z.reshape(*z.shape[:-3], 1, branch.weights.shape[1]).astype(np.float64)
-            total += flat @ branch.weights.T.astype(np.float64)
-        else:
+        if isinstance(layer, Conv2d):
             rows, columns, channels = layer.shape
             total += convolve(branch, z).reshape(*z.shape[:-3], rows * columns, channels)
+        else:
+            flat = z.reshape(*z.shape[:-3], 1, branch.weights.shape[1]).astype(np.float64)
+            total += flat @ branch.weights.T.astype(np.float64)
     return total.astype(np.int64) + layer.bias
 
 
+@dataclass
+class States:
+    """What a layer's neurons keep from one time step to the next: V, J and A, int arrays (samples, positions,
+    channels)."""
+
+    v: np.ndarray
+    j: np.ndarray
+    a: np.ndarray
+
+    @classmethod
+    def before(cls, current):
+        """Those before the first time step, whose currents are like ``current``."""
+        return cls(*np.zeros((3, *current.shape), np.int64))
+
+
+def update(layer, states, current):
+    """What neurons fire (samples, positions, channels) in a time step with these currents I, of the same shape; their
+    ``states`` become the next ones."""
+    threshold = layer.threshold + states.a
+    if layer.act:
+        current = layer.act(current)
+    if layer.current:
+        low, high = layer.current.bounds
+        current = current + leaked(layer.current.leak, states.j, low)
+        states.j = np.clip(current, low, high)
+    u = leak(layer, states.v) + current
+    if layer.block_gate:
+        u *= open_blocks(layer, states.v)
+    z = fire(layer, u, threshold)
+    states.v = store(layer, reset(layer, u, z, threshold))
+    if layer.adaptation:
+        low, high = layer.adaptation.bounds
+        states.a = np.clip(leaked(layer.adaptation.leak, states.a, low) + layer.adaptation.step * z, low, high)
+    return z
+
+
+def delayed(branch, z):
+    """Inputs (samples, time steps, n_in) as ``branch`` takes them: by its delay later."""
+    return np.pad(z, ((0, 0), (branch.delay, 0), (0, 0)))[:, :z.shape[1]]
+
+
 def run_layer(layer, *inputs):
-    """Spikes and membranes (samples, time steps, n_out) of one layer for the inputs (samples, time steps, n_in) of each
-    of its branches."""
-    inputs = [attend(branch, z) for branch, z in zip(layer.branches, inputs, strict=True)]
+    """Spikes and membranes (samples, time steps, n_out) of one layer, which does not feed back, for what the sources of
+    its branches fire, (samples, time steps, n_in) each."""
+    inputs = [attend(branch, delayed(branch, z)) for branch, z in zip(layer.branches, inputs, strict=True)]
     current = currents(layer, *inputs)
     if layer.gate:
         current *= open_channels(layer, inputs[0])[:, :, None]
     spikes, membranes = np.empty_like(current), np.empty_like(current)
-    v = np.zeros_like(current[:, 0])
+    states = States.before(current[:, 0])
     for t in range(current.shape[1]):
-        u = leak(layer, v) + current[:, t]
-        if layer.block_gate:
-            u *= open_blocks(layer, v)
-        spikes[:, t] = fire(layer, u)
-        membranes[:, t] = v = store(layer, reset(layer, u, spikes[:, t]))
+        spikes[:, t], membranes[:, t] = update(layer, states, current[:, t]), states.v
     return tuple(array.reshape(*current.shape[:2], layer.n_out) for array in (spikes, membranes))
+
+
+def run_loop(layers, sources, fired):
+    """As `run_layer`, of layers that feed each other or themselves, time step after time step.
+
+    ``sources``: those of the network, of these layers; ``fired``: by its name, what each source before them fires.
+    Returns two lists, of spikes and of membranes.
+    """
+    samples, time_steps, _ = fired[INPUT].shape
+    states = [States.before(np.zeros((samples, layer.n_out // layer.shape[2], layer.shape[2]))) for layer in layers]
+    spikes, membranes = ([np.zeros((samples, time_steps, layer.n_out), np.int64) for layer in layers] for _ in range(2))
+    fired = fired | dict(zip((layer.name for layer in layers), spikes, strict=True))
+    for t in range(time_steps):
+        for number, (layer, of_layer) in enumerate(zip(layers, sources, strict=True)):
+            inputs = [fired[source][:, t - branch.delay] if branch.delay <= t else np.zeros_like(fired[source][:, 0])
+                      for branch, source in zip(layer.branches, of_layer, strict=True)]
+            current = currents(layer, *inputs)
+            if layer.gate:
+                current *= open_channels(layer, inputs[0][:, None])[:, 0, None]
+            spikes[number][:, t] = update(layer, states[number], current).reshape(samples, -1)
+            membranes[number][:, t] = states[number].v.reshape(samples, -1)
+    return spikes, membranes
 
 
 def check_inputs(network, inputs):
@@ -257,8 +338,13 @@ def run(network, inputs):
     """
     fired = {INPUT: check_inputs(network, inputs)}
     membranes = []
-    for layer, sources in zip(network.layers, network.sources, strict=True):
-        fired[layer.name], v = run_layer(layer, *(fired[source] for source in sources))
-        membranes.append(v)
+    for loop in network.loops:
+        layers, sources = network.layers[loop.start:loop.stop], network.sources[loop.start:loop.stop]
+        if is_looped(network.layers, layers[0]):
+            spikes, of_loop = run_loop(layers, sources, fired)
+        else:
+            spikes, of_loop = zip(run_layer(layers[0], *(fired[source] for source in sources[0])), strict=True)
+        membranes += of_loop
+        fired |= {layer.name: z for layer, z in zip(layers, spikes, strict=True)}
     spikes = [fired[layer.name] for layer in network.layers]
     return Trace(spikes, membranes, *read_out(network, spikes[-1], membranes[-1]))

@@ -7,7 +7,17 @@ from functools import cached_property
 
 import numpy as np
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import INPUT, Dense, GradedSpike, Shortcut, Silent, TableLeak, WeightFormat, signed_width
+from spikeloom.network import (
+    INPUT,
+    Dense,
+    FullLeak,
+    GradedSpike,
+    Shortcut,
+    Silent,
+    TableLeak,
+    WeightFormat,
+    signed_width,
+)
 
 from .sparse import SparseRows
 from .window import Branch, padded
@@ -139,13 +149,7 @@ class Core:
         if self.sparse and self.reloadable:
             raise SpikeloomError(f"Layer {self.layer.name}: which words of weights are left out is part of the "
                                  "gateware, so a sparse layer cannot be in a reloadable program")
-        if isinstance(self.layer.fire, GradedSpike):
-            raise SpikeloomError(f"Layer {self.layer.name}: graded spikes run in the reference, not yet in gateware")
-        if self.layer.attention:
-            raise SpikeloomError(f"Layer {self.layer.name}: attention runs in the reference, not yet in gateware")
-        if self.layer.block_gate:
-            raise SpikeloomError(f"Layer {self.layer.name}: a gate of blocks runs in the reference, not in gateware, "
-                                 "where it would take longer than what it saves; compile without it")
+        check_in_gateware(self.layer)
         if self.layer.gate and self.reloadable:
             raise SpikeloomError(f"Layer {self.layer.name}: a gate is part of the gateware, so it cannot be in a "
                                  "reloadable program; compile without it")
@@ -471,3 +475,20 @@ class Core:
     def in_words(self, values):
         """``values`` (channels,) in the order of updates: shape (channel_updates, units)."""
         return padded(values, self.groups * self.group).reshape(self.channel_updates, self.units)
+
+
+def check_in_gateware(layer):
+    """Refuse a layer that has a meaning, but no gateware."""
+    what = f"Layer {layer.name}"
+    missing = [name for name, there in (
+        ("graded spikes", isinstance(layer.fire, GradedSpike)), ("attention", layer.attention),
+        ("further branches", layer.others), ("a delay", any(branch.delay for branch in layer.branches)),
+        ("a full leak", isinstance(layer.leak, FullLeak)), ("an activation", layer.act),
+        ("a synaptic current", layer.current), ("an adaptation", layer.adaptation),
+        ("weights of more than 8 bits", any(branch.weight_format.width > 8 for branch in layer.branches))) if there]
+    if missing:
+        run = "runs" if missing[0].startswith("a") else "run"
+        raise SpikeloomError(f"{what}: {missing[0]} {run} in the reference, not yet in gateware")
+    if layer.block_gate:
+        raise SpikeloomError(f"{what}: a gate of blocks runs in the reference, not in gateware, where it would take "
+                             "longer than what it saves; compile without it")

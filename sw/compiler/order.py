@@ -49,6 +49,11 @@ def moved(layer, order, sources=(None, None)):
     if layer.gate:
         bias = layer.gate.bias if order is None else layer.gate.bias[list(order)]
         changes["gate"] = dataclasses.replace(layer.gate, weights=_weights(layer.gate, sources[0], order), bias=bias)
+    if layer.adaptation and order is not None:
+        changes["adaptation"] = dataclasses.replace(layer.adaptation, step=layer.adaptation.step[list(order)])
+    if layer.others:
+        changes["others"] = tuple(dataclasses.replace(branch, weights=_weights(branch, source, order))
+                                  for branch, source in zip(layer.others, sources[1:], strict=True))
     if layer.shortcut:
         changes["shortcut"] = dataclasses.replace(layer.shortcut, weights=_weights(layer.shortcut, sources[1], order))
     return dataclasses.replace(layer, **changes)

@@ -15,7 +15,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.network import INPUT, Conv2d, Network, ShiftLeak, signed_width
 
 from . import order
-from .core import Core
+from .core import Core, check_in_gateware
 from .map_core import MapCore
 from .sharing import SharedCore
 from .target import find
@@ -23,7 +23,7 @@ from .waiting import waiting_rows
 from .words import WordFormat
 
 KIND = "program"
-VERSION, VERSIONS = 4, (1, 2, 3, 4)
+VERSION, VERSIONS = 5, (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,7 @@ def core_of(network, number, placement, target, reloadable, words):
     """The `Core` or `MapCore` of layer ``number`` with a `Placement` on a `Target`; ``words`` are those that the layers
     before it send, by name."""
     layer, sources = network.layers[number], network.sources[number]
+    check_in_gateware(layer)
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
     how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable, placement.sparse
     if isinstance(layer, Conv2d):

@@ -17,6 +17,7 @@ from spikeloom.network import (
     ChannelGate,
     Conv2d,
     Dense,
+    FullLeak,
     GradedSpike,
     Grid,
     InputFormat,
@@ -32,7 +33,7 @@ from spikeloom.network import (
 )
 
 WEIGHT_FORMATS = [WeightFormat("binary", 1), WeightFormat("ternary", 2),
-                  *(WeightFormat("int", width) for width in range(2, 9)),
+                  *(WeightFormat("int", width) for width in (*range(2, 9), 16)),
                   *(WeightFormat("pot", width) for width in range(2, 5))]
 
 
@@ -58,7 +59,7 @@ def neurons(draw, channels):
         else:
             v_min, v_max = grid.low * grid.step, grid.high * grid.step
     table = rng.integers(v_min, v_max + 1, grid.high - grid.low + 1 if grid else 2**v_width)
-    leaks = [NoLeak(), ShiftLeak(1), ShiftLeak(3), ShiftLeak(15)]
+    leaks = [NoLeak(), FullLeak(), ShiftLeak(1), ShiftLeak(3), ShiftLeak(15)]
     if not grid or grid.step:
         leaks.append(TableLeak(tuple(table.tolist())))
     return {"threshold": threshold, "bias": rng.integers(-reach, reach + 1, channels), "v_width": v_width,
@@ -66,9 +67,16 @@ def neurons(draw, channels):
 
 
 def in_gateware(network):
-    """``network`` without what has no gateware: graded spikes, and levels of a membrane that are read out."""
-    layers = [dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer
-              for layer in network.layers]
+    """``network`` without what has no gateware: graded spikes, full leaks, weights of more than 8 bits, and levels of a
+    membrane that are read out."""
+    layers = []
+    for layer in network.layers:
+        fire = Spike() if isinstance(layer.fire, GradedSpike) else layer.fire
+        leak = NoLeak() if isinstance(layer.leak, FullLeak) else layer.leak
+        width = min(8, layer.weight_format.width)
+        form = dataclasses.replace(layer.weight_format, width=width)
+        weights = layer.weights.clip(*form.bounds) if width < layer.weight_format.width else layer.weights
+        layers.append(dataclasses.replace(layer, fire=fire, leak=leak, weight_format=form, weights=weights))
     readout = "count" if layers[-1].grid else network.readout
     return dataclasses.replace(network, layers=tuple(layers), readout=readout)
 

@@ -14,25 +14,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import in_gateware
 from spikeloom import reference
 from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     RESETS,
+    Adaptation,
     Attention,
     BlockGate,
+    Branch,
     ChannelGate,
     Conv2d,
     Dense,
+    FullLeak,
     GradedSpike,
     Grid,
     InputFormat,
     Network,
     NoLeak,
     Pool,
+    ReLU,
     ShiftLeak,
     Shortcut,
     Silent,
     Spike,
+    SynapticCurrent,
+    TableActivation,
     TableLeak,
     WeightFormat,
 )
@@ -50,7 +57,7 @@ def read(path, kind):
         for member in archive.namelist():
             arrays[member.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
     header = json.loads(bytes(arrays.pop("header").tolist()).decode())
-    assert header["kind"] == kind and header["version"] == {"network": 4, "program": 4, "simulation": 1}[kind]
+    assert header["kind"] == kind and header["version"] == {"network": 5, "program": 5, "simulation": 1}[kind]
     return header, arrays
 
 
@@ -120,12 +127,16 @@ def plain_gates(layer, sent):
     return [[gate(t, c) for c in range(channels)] for t in range(len(s))]
 
 
+def plain_products(weights, z):
+    """The sums Σ W · z of a dense branch."""
+    return [sum(weight * value for weight, value in zip(row, z, strict=True)) for row in weights]
+
+
 def plain_currents(layer, z, shape, z_shortcut, shape_shortcut):
     """The sums Σ W · z of a layer's neurons, and the shape of their map."""
     if layer["kind"] == "dense":
         z, _ = plain_pool(layer, z, shape)
-        return [sum(weight * value for weight, value in zip(row, z, strict=True)) for row in layer["weights"]], (
-            1, 1, len(layer["weights"]))
+        return plain_products(layer["weights"], z), (1, 1, len(layer["weights"]))
     sums, made = plain_sums(layer, layer["weights"], z, shape)
     if "shortcut" in layer:
         more, same = plain_sums(layer["shortcut"], layer["shortcut_weights"], z_shortcut, shape_shortcut)
@@ -177,11 +188,40 @@ def plain_store(layer, v, threshold):
     return level * threshold // 2 ** grid["shift"] if "shift" in grid else level * grid["step"]
 
 
-def plain_step(layer, sums, v, channels=None, blocks=None):
-    """One time step of a layer: what it fires for ``sums``, while ``v``, its membrane potentials, are updated in
-    place; which channels, and which neurons, its gates leave open."""
-    v_min, v_max = -(2 ** (layer["v_width"] - 1)), 2 ** (layer["v_width"] - 1) - 1
-    grid = layer.get("grid")
+def plain_leak(leak, table, state, lowest):
+    """What a stored state leaks to, a table's first entry being that of the ``lowest``."""
+    if leak["kind"] == "none":
+        return state
+    if leak["kind"] == "full":
+        return 0
+    if leak["kind"] == "shift":
+        return state - state // 2 ** leak["shift"]
+    if leak["kind"] == "table":
+        return table[state - lowest]
+
+
+def plain_clip(width, value):
+    """A state saturated to so many bits."""
+    return min(max(value, -(2 ** (width - 1))), 2 ** (width - 1) - 1)
+
+
+def plain_act(layer, current):
+    """What becomes of a current."""
+    act = layer.get("act")
+    if act is None:
+        return current
+    if act["kind"] == "relu":
+        return max(current, 0)
+    if act["kind"] == "table":
+        half = len(layer["act_table"]) // 2
+        return layer["act_table"][min(max(current // 2 ** act["shift"], -half), half - 1) + half]
+
+
+def plain_step(layer, sums, states, channels=None, blocks=None):
+    """One time step of a layer: what it fires for ``sums``, while its ``states``, lists of membrane potentials,
+    synaptic currents and adaptations, are updated in place; which channels, and which neurons, its gates leave open."""
+    v, currents, adaptations = states
+    v_min, grid = -(2 ** (layer["v_width"] - 1)), layer.get("grid")
     fired = []
     for j, total in enumerate(sums):
         channel = j % len(layer["threshold"])
@@ -189,17 +229,21 @@ def plain_step(layer, sums, v, channels=None, blocks=None):
         if channels and not channels[channel]:
             i = 0
 
-        if layer["leak"]["kind"] == "none":
-            leaked = v[j]
-        elif layer["leak"]["kind"] == "shift":
-            leaked = v[j] - v[j] // 2 ** layer["leak"]["shift"]
-        elif layer["leak"]["kind"] == "table":
-            leaked = layer["leak_table"][v[j] // grid["step"] - grid["low"] if grid else v[j] - v_min]
+        i = plain_act(layer, i)
+        if "current" in layer:
+            width = layer["current"]["width"]
+            i += plain_leak(layer["current"]["leak"], layer.get("current_leak_table"), currents[j], -(2 ** (width - 1)))
+            currents[j] = plain_clip(width, i)
+        if grid and layer["leak"]["kind"] == "table":
+            leaked = layer["leak_table"][v[j] // grid["step"] - grid["low"]]
+        else:
+            leaked = plain_leak(layer["leak"], layer.get("leak_table"), v[j], v_min)
         u = leaked + i
         if blocks and not blocks[j]:
             u = 0
 
-        threshold = layer["threshold"][channel]
+        base = layer["threshold"][channel]
+        threshold = base + adaptations[j]
         if layer["fire"]["kind"] == "spike":
             spike = 1 if u >= threshold else 0
         elif layer["fire"]["kind"] == "graded":
@@ -213,40 +257,82 @@ def plain_step(layer, sums, v, channels=None, blocks=None):
             left = 0 if spike != 0 else u
         elif layer["reset"] == "none":
             left = u
-        v[j] = plain_store(layer, left, threshold) if grid else min(max(left, v_min), v_max)
+        v[j] = plain_store(layer, left, base) if grid else plain_clip(layer["v_width"], left)
+        if "adaptation" in layer:
+            width = layer["adaptation"]["width"]
+            leaked = plain_leak(layer["adaptation"]["leak"], layer.get("adaptation_leak_table"), adaptations[j],
+                                -(2 ** (width - 1)))
+            adaptations[j] = plain_clip(width, leaked + layer["adaptation_step"][channel] * spike)
         fired.append(spike)
     return fired
+
+
+def plain_shapes(header, layers):
+    """The maps that the input and the layers send, by name."""
+    shapes, before = {"input": tuple(header["input"].get("shape", (1, 1, header["input"]["size"])))}, "input"
+    for layer in layers:
+        rows, columns, channels = shape = shapes.get(layer.get("source", before))
+        before = layer["name"]
+        if layer["kind"] == "dense":
+            shapes[before] = 1, 1, len(layer["weights"])
+        else:
+            _, shapes[before] = plain_sums(layer, layer["weights"], [0] * (rows * columns * channels), shape)
+    return shapes
+
+
+def plain_taken(synapses, source, sent, shapes, t):
+    """What a branch takes at time step t of what its ``source`` has sent."""
+    delay = synapses.get("delay", 0)
+    return sent[source][t - delay] if t >= delay else [0] * math.prod(shapes[source])
+
+
+def plain_layer(layer, source, sent, shapes, states, t):
+    """Time step t of a layer: what it fires."""
+    z = plain_taken(layer, source, sent, shapes, t)
+    if "attention" in layer:
+        steps = range(len(sent["input"]))
+        gates = plain_gates(layer, [plain_taken(layer, source, sent, shapes, each) for each in steps])[t]
+        z = [value * gates[i % len(gates)] for i, value in enumerate(z)]
+    shortcut = None, None
+    if "shortcut" in layer:
+        other = layer["shortcut"]["source"]
+        shortcut = plain_taken(layer["shortcut"], other, sent, shapes, t), shapes[other]
+    sums, _ = plain_currents(layer, z, shapes[source], *shortcut)
+    for number, branch in enumerate(layer.get("branches", ())):
+        more = plain_products(layer[f"branch_{number}_weights"],
+                              plain_taken(branch, branch["source"], sent, shapes, t))
+        sums = [one + another for one, another in zip(sums, more, strict=True)]
+    channels = plain_open_channels(layer, z) if "gate" in layer else None
+    blocks = plain_open_blocks(layer, states[0], shapes[layer["name"]]) if "block_gate" in layer else None
+    return plain_step(layer, sums, states, channels, blocks)
 
 
 def plain_run(header, arrays, samples):
     """Spikes and membranes [layer][sample][time step][neuron], scores [sample][class] and winners [sample]."""
     layers = plain_layers(header, arrays)
+    names = ["input", *(layer["name"] for layer in layers)]
+    shapes = plain_shapes(header, layers)
     spikes, membranes = [[] for _ in layers], [[] for _ in layers]
     scores, winners = [], []
-    shapes = {"input": tuple(header["input"].get("shape", (1, 1, header["input"]["size"])))}
+    # An attention needs what all time steps send it, and layers that feed back what others fired before.
+    steps = range(len(samples[0]))
+    order = list(itertools.product(range(len(layers)), steps))
+    if any("branches" in layer for layer in layers):
+        order = [(number, t) for t in steps for number in range(len(layers))]
     for sample in samples:
-        sent, before = {"input": sample}, "input"
-        for number, layer in enumerate(layers):
-            source, v = layer.get("source", before), None
-            spikes[number].append([])
+        sent = {name: [] for name in names} | {"input": sample}
+        states = [[[0] * math.prod(shapes[name]) for _ in range(3)] for name in names[1:]]
+        for number, _ in enumerate(layers):
+            spikes[number].append(sent[names[number + 1]])
             membranes[number].append([])
-            gates = plain_gates(layer, sent[source]) if "attention" in layer else None
-            for t, z in enumerate(sent[source]):
-                if gates:
-                    z = [value * gates[t][i % len(gates[t])] for i, value in enumerate(z)]
-                other = layer["shortcut"]["source"] if "shortcut" in layer else None
-                shortcut = (sent[other][t], shapes[other]) if other else (None, None)
-                sums, shapes[layer["name"]] = plain_currents(layer, z, shapes[source], *shortcut)
-                v = v or [0] * len(sums)
-                channels = plain_open_channels(layer, z) if "gate" in layer else None
-                blocks = plain_open_blocks(layer, v, shapes[layer["name"]]) if "block_gate" in layer else None
-                spikes[number][-1].append(plain_step(layer, sums, v, channels, blocks))
-                membranes[number][-1].append(list(v))
-            sent[layer["name"]], before = spikes[number][-1], layer["name"]
+        for number, t in order:
+            source = layers[number].get("source", names[number])
+            sent[names[number + 1]].append(plain_layer(layers[number], source, sent, shapes, states[number], t))
+            membranes[number][-1].append(list(states[number][0]))
         if header["readout"] == "count":
-            each = [sum(step[j] for step in spikes[-1][-1]) for j in range(len(v))]
+            each = [sum(step) for step in zip(*sent[names[-1]], strict=True)]
         elif header["readout"] == "membrane":
-            each = v
+            each = states[-1][0]
         votes = header.get("votes", 1)
         score = [sum(each[j:j + votes]) for j in range(0, len(each), votes)]
         scores.append(score)
@@ -288,11 +374,14 @@ def plain_memories(layer, lanes, units):
 # Held to Spikeloom ------------------------------------------------------------------------------
 
 FORMATS = [WeightFormat("binary", 1), WeightFormat("ternary", 2),
-           *(WeightFormat("int", width) for width in range(2, 9)),
+           *(WeightFormat("int", width) for width in (*range(2, 9), 12, 16)),
            *(WeightFormat("pot", width) for width in range(2, 5))]
 
+#: Those with which sums stay small enough whatever comes in.
+NARROW = [form for form in FORMATS if form.width <= 8]
+
 #: Every leak with every reset and every way of firing.
-RULES = list(itertools.product(("none", "shift", "table"), RESETS, ("spike", "graded", "silent")))
+RULES = list(itertools.product(("none", "full", "shift", "table"), RESETS, ("spike", "graded", "silent")))
 
 
 def random_layer(rng, name, n_in, rule, weight_format, grids):
@@ -307,7 +396,7 @@ def random_layer(rng, name, n_in, rule, weight_format, grids):
             low, high, step, bounds=tuple(bounds) if rng.random() < 0.5 else None)
         v_width, states = grid.width, high - low + 1
         v_min, v_max = low * (step or 0), high * (step or 0)
-    leak = {"none": NoLeak(), "shift": ShiftLeak(int(rng.integers(1, 5))),
+    leak = {"none": NoLeak(), "full": FullLeak(), "shift": ShiftLeak(int(rng.integers(1, 5))),
             "table": TableLeak(tuple(rng.integers(v_min, v_max + 1, states).tolist()))}[leak]
     threshold = rng.integers(1 if grid else -2, 20, n_out) if fire != "graded" else 2 ** rng.integers(0, 5, n_out)
     graded = GradedSpike(int(rng.integers(-128, 1)), int(rng.integers(1, 128)))
@@ -318,7 +407,7 @@ def random_layer(rng, name, n_in, rule, weight_format, grids):
 
 def random_network(number, *, fires=("spike", "graded", "silent"), grids=True):
     """Three layers, the first and last under one of the `RULES`, the one in the middle under another."""
-    rng = np.random.default_rng(500 + number)  # with which all that can fire does
+    rng = np.random.default_rng(506 + number)  # with which all that can fire does
     rules = [rule for rule in RULES if rule[2] in fires]
     entry, layers = InputFormat(int(rng.integers(1, 12)), int(rng.integers(1, 9))), []
     size = entry.size
@@ -330,11 +419,49 @@ def random_network(number, *, fires=("spike", "graded", "silent"), grids=True):
     return Network(entry, tuple(layers), 6, ("count", "membrane")[number % 2], {"why": number})
 
 
+def random_recurrent_network(number):
+    """Three dense layers that feed themselves and each other, later ones too, with delays; with activations, synaptic
+    currents and adaptations."""
+    rng = np.random.default_rng(900 + number)
+    entry = InputFormat(int(rng.integers(1, 6)), int(rng.integers(1, 4)))
+    sizes = {"input": entry.size} | {f"layer_{place}": int(rng.integers(2, 6)) for place in range(3)}
+    names = list(sizes)
+
+    def leak(width):
+        table = rng.integers(-(2 ** (width - 1)), 2 ** (width - 1), 2**width)
+        return (NoLeak(), FullLeak(), ShiftLeak(int(rng.integers(1, 4))), TableLeak(tuple(table.tolist())))[
+            int(rng.integers(4))]
+
+    def synapses(name, source):
+        form = NARROW[int(rng.integers(len(NARROW)))]
+        return {"weights": rng.choice(form.values, (sizes[name], sizes[source])), "weight_format": form}
+
+    layers = []
+    for place, name in enumerate(names[1:]):
+        others = []
+        for source in rng.choice(names, 1 + (number + place) % 3).tolist():
+            delay = int(rng.integers(names.index(source) > place, 4))
+            others.append(Branch(source, **synapses(name, source), delay=delay))
+        fire = (Spike(), GradedSpike(-3, 4), Spike())[(number + place) % 3]
+        threshold = (2 ** rng.integers(0, 5, sizes[name]) if isinstance(fire, GradedSpike)
+                     else rng.integers(1, 20, sizes[name]))
+        table = tuple(rng.integers(-40, 41, 2 ** int(rng.integers(1, 7))).tolist())
+        width, slow = (int(bits) for bits in rng.integers(3, 9, 2))
+        adaptation = Adaptation(slow, leak(slow), rng.integers(-2, 9, sizes[name]))
+        layers.append(Dense(
+            name, **synapses(name, names[place]), threshold=threshold, bias=rng.integers(-3, 4, sizes[name]), v_width=7,
+            leak=leak(7), reset=RESETS[(number + place) % 2], fire=fire, others=tuple(others),
+            delay=(number + place) % 3, act=(None, ReLU(), TableActivation(table, int(rng.integers(0, 3))))[place],
+            current=SynapticCurrent(width, leak(width)) if rng.random() < 0.6 else None,
+            adaptation=adaptation if fire == Spike() and rng.random() < 0.7 else None))
+    return Network(entry, tuple(layers), 7, ("count", "membrane")[number % 2], {"why": number})
+
+
 def random_map_network(number):
     """Three convolutions, the last with a shortcut around it, and two dense layers, the last of whose neurons vote;
     attention before the second convolution and the first dense layer."""
     rng = np.random.default_rng(number)
-    form, time_steps = FORMATS[number % len(FORMATS)], 3
+    form, time_steps = NARROW[number % len(NARROW)], 3
 
     def neurons(name, channels):
         return {"name": name, "threshold": rng.integers(1, 9, channels), "bias": rng.integers(-2, 3, channels),
@@ -373,7 +500,8 @@ def random_inputs(network, seed):
 
 @pytest.mark.parametrize("network", [
     *(pytest.param(random_network(number), id="-".join(rule)) for number, rule in enumerate(RULES)),
-    *(pytest.param(random_map_network(number), id=f"maps-{number}") for number in range(len(FORMATS)))])
+    *(pytest.param(random_map_network(number), id=f"maps-{number}") for number in range(len(NARROW))),
+    *(pytest.param(random_recurrent_network(number), id=f"recurrent-{number}") for number in range(24))])
 def test_a_simulator_from_the_page_equals_the_reference(network, tmp_path):
     network.save(tmp_path / "network.npz")
     header, arrays = read(tmp_path / "network.npz", "network")
@@ -395,7 +523,7 @@ def test_the_simulator_uses_nothing_of_spikeloom():
 
 
 def test_gates_above_open_and_close():
-    for number in range(len(FORMATS)):
+    for number in range(len(NARROW)):
         network = random_map_network(number)
         inputs, (first, _, third, *_) = random_inputs(network, number), network.layers
         trace = reference.run(network, inputs)
@@ -418,7 +546,7 @@ def test_the_networks_above_hold_every_kind_and_do_something():
 
 @pytest.mark.parametrize("number", range(12))
 def test_memories_from_the_page_are_those_of_a_program(number, tmp_path):
-    network = random_network(number, fires=("spike", "silent"), grids=False)
+    network = in_gateware(random_network(number, fires=("spike", "silent"), grids=False))
     units = [1 << number % 3, 2, 1]
     program = Program(network, "hx8k", [Placement(units[n] * (1 + (number + n) % 3), units[n]) for n in range(3)])
     program.save(tmp_path / "program.npz")
@@ -478,9 +606,10 @@ def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
     for number in range(len(RULES)):
         random_network(number).save(tmp_path / f"{number}.npz")
         written.append(read(tmp_path / f"{number}.npz", "network"))
-        random_map_network(number).save(tmp_path / "maps.npz")
-        written.append(read(tmp_path / "maps.npz", "network"))
-    network = random_network(0, fires=("spike",), grids=False)
+        for kind, make in (("maps", random_map_network), ("recurrent", random_recurrent_network)):
+            make(number).save(tmp_path / f"{kind}.npz")
+            written.append(read(tmp_path / f"{kind}.npz", "network"))
+    network = in_gateware(random_network(0, fires=("spike",), grids=False))
     program = Program(network, "hx8k", [Placement(1, 1)] * 3)
     program.save(tmp_path / "program.npz")
     written.append(read(tmp_path / "program.npz", "program"))
@@ -492,7 +621,8 @@ def test_every_key_and_array_we_write_is_on_the_page(tmp_path):
     for key in {key for header, _ in written for key in keys(header)}:
         assert f"`{key}`" in page, key
     for name, array in {name: array for _, arrays in written for name, array in arrays.items()}.items():
-        row = re.search(rf"^\| `{re.sub(r'^[0-9]+', 'L', name)}` \| (.+?) \| (\(.*?\)) \|", page, re.MULTILINE)
+        known = re.sub(r"branch_[0-9]+", "branch_B", re.sub(r"^[0-9]+", "L", name))
+        row = re.search(rf"^\| `{known}` \| (.+?) \| (\(.*?\)) \|", page, re.MULTILINE)
         assert row, name
         types = row[1].split(", or ")
         assert array.dtype.name in types or ("any integer" in types and array.dtype.kind in "iu"), name

@@ -13,8 +13,10 @@ from networks import WEIGHT_FORMATS, networks
 from spikeloom import files, network
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Adaptation,
     Attention,
     BlockGate,
+    Branch,
     ChannelGate,
     Conv2d,
     Dense,
@@ -22,9 +24,13 @@ from spikeloom.network import (
     Grid,
     InputFormat,
     Network,
+    NoLeak,
     Pool,
     ShiftLeak,
     Shortcut,
+    Silent,
+    SynapticCurrent,
+    TableActivation,
     TableLeak,
     WeightFormat,
     signed_width,
@@ -49,6 +55,11 @@ def shortcut(shape=(4, 5, 2), channels=3, source="input", **changes):
     fields = {"source": source, "input_shape": shape, "weights": np.ones((channels, shape[2], 1, 1), int),
               "weight_format": WeightFormat("int", 4)}
     return Shortcut(**fields | changes)
+
+
+def branch(source="a", rows=2, n_in=2, delay=1, **changes):
+    fields = {"weights": np.ones((rows, n_in), int), "weight_format": WeightFormat("ternary", 2), "delay": delay}
+    return Branch(source, **fields | changes)
 
 
 def attention(time_steps=5, channels=2, k=3, **changes):
@@ -111,7 +122,7 @@ def small():
     (lambda: dense(v_width=17), "Layer a: membrane width must be between 2 and 16 bits, not 17"),
     (lambda: dense(reset="half"), "Layer a: reset must be one of subtract, zero, none, not 'half'"),
     (lambda: dense(leak=TableLeak((0,) * 8)),
-     "Layer a: a leak table for 4-bit membranes must have 16 entries, not 8"),
+     "Layer a: a leak table must have 16 entries, one for each stored state, not 8"),
     (lambda: dense(leak=TableLeak((8,) * 16)), "Layer a: leak table entries must lie within -8 to 7"),
     (lambda: Grid(0, 1),
      "A membrane grid's levels must hold 0, be three or more, and lie within -32768 to 32767, not 0 to 1"),
@@ -128,7 +139,7 @@ def small():
     (lambda: dense(grid=Grid(-1, 1), v_width=2, leak=TableLeak((0, 0, 0))),
      "Layer a: a leak table needs levels that are the same for all channels: a grid with a step"),
     (lambda: dense(grid=Grid(-1, 1, 2), v_width=2, leak=TableLeak((0, 0, 0, 0))),
-     "Layer a: a leak table for 2-bit membranes must have 3 entries, not 4"),
+     "Layer a: a leak table must have 3 entries, one for each stored state, not 4"),
     (lambda: dense(fire=GradedSpike(0, 3), threshold=np.array([2, 3])),
      "Layer a: thresholds of graded spikes must be powers of two"),
     (lambda: dense(name="input"), "Layer name must not be 'input', which is where a network's input comes from"),
@@ -201,11 +212,43 @@ def small():
     (lambda: dataclasses.replace(attended(), layers=(attended().layers[0], dense("last", 30, attention=attention(
         channels=15), input_shape=(1, 2, 15)))),
      "Layer last: takes a map of 1 x 2 x 15, but layer c has one of 2 x 5 x 3"),
+    (lambda: dense(delay=-1), "Layer a: delay must be between 0 and 65535 time steps, not -1"),
+    (lambda: dense(others=[branch(rows=3)]), "Layer a, branch 0: weights must have 2 rows, one for each neuron, not 3"),
+    (lambda: dense(others=[branch(), branch(weights=np.full((2, 2), 2))]),
+     "Layer a, branch 1: weight [0, 0] = 2 is not on the 2-bit ternary grid"),
+    (lambda: Network(InputFormat(3), (dense(others=[branch(delay=0)]),), 1),
+     "Layer a, branch 0: its source must be one of input, not 'a'; with a delay it may come later"),
+    (lambda: Network(InputFormat(3), (dense(others=[branch("b")]),), 1),
+     "Layer a, branch 0: its source must be one of input, a, not 'b'"),
+    (lambda: Network(InputFormat(3), (dense(others=[branch("input")]),), 1),
+     "Layer a, branch 0: takes 2 inputs, but the input has 3"),
+    (lambda: Network(InputFormat(3), (dense(others=[branch()]), dense("b", source="input")), 1),
+     "Layer a: feeds no other layer, and is not the last"),
+    (lambda: Network(InputFormat(30, 1, (2, 5, 3)), (dense("a", 30, input_shape=(2, 5, 3), attention=attention(
+        time_steps=1, channels=3), others=[branch()]),), 1),
+     "Layer a, attention: needs all time steps of what comes in, so it cannot be where layers feed back"),
+    (lambda: dense(act=TableActivation((1, 2, 3))),
+     "Layer a, act: table must have 2 to 65536 entries, a power of two, not 3"),
+    (lambda: dense(act=TableActivation((1, 2**24))),
+     "Layer a, act: table entries must be integers from -16777215 to 16777215"),
+    (lambda: dense(act=TableActivation((1, 2), 49)), "Layer a, act: shift must be between 0 and 48, not 49"),
+    (lambda: dense(current=SynapticCurrent(17, NoLeak())),
+     "Layer a, current: width must be between 2 and 16 bits, not 17"),
+    (lambda: dense(current=SynapticCurrent(2, TableLeak((0, 1)))),
+     "Layer a, current: a leak table must have 4 entries, one for each stored state, not 2"),
+    (lambda: dense(adaptation=Adaptation(2, TableLeak((0, 1, 2, 0)), np.array([1, 1]))),
+     "Layer a, adaptation: leak table entries must lie within -2 to 1"),
+    (lambda: dense(adaptation=Adaptation(4, NoLeak(), np.array([1]))),
+     "Layer a, adaptation: step must have shape (2,), one for each channel, not (1,)"),
+    (lambda: dense(adaptation=Adaptation(4, NoLeak(), np.array([1, 1])), fire=Silent()),
+     "Layer a: an adaptation is for neurons that fire \"spike\", not 'silent'"),
+    (lambda: Network(InputFormat(3), (dense(act=TableActivation((-2**24 + 1, 0)), threshold=np.array([2, 2])),), 1),
+     "Layer a: potentials reach ±16777225, beyond the 2^24 that float32 holds exactly; use smaller weights or inputs"),
     (lambda: InputFormat(12, 1, (3, 5, 1)), "Input shape 3 x 5 x 1 must have 12 values, not 15"),
     (lambda: residual(first=conv("first", (5, 4, 2), padding=1)),
      "Layer first: takes a map of 5 x 4 x 2, but the input has one of 4 x 5 x 2"),
     (lambda: residual(second=conv("second", (4, 5, 3), padding=1, source="last")),
-     "Layer second: its source must be one of input, first, not 'last'"),
+     "Layer second: its source must be one of input, first, not 'last'; with a delay it may come later"),
     (lambda: residual(second=conv("second", (4, 5, 3), padding=1, shortcut=shortcut(source="other"))),
      "Layer second, shortcut: its source must be one of input, first, not 'other'"),
     (lambda: residual(second=conv("second", padding=1, source="input")),
@@ -219,7 +262,7 @@ def small():
      "A graded spike's range must hold 0, reach above it, and lie within -128 to 127, not 1 to 3"),
     (lambda: WeightFormat("quaternary", 2),
      "Weight kind must be one of binary, ternary, int, pot, not 'quaternary'"),
-    (lambda: WeightFormat("int", 9), "Width of int weights must be between 2 and 8 bits, not 9"),
+    (lambda: WeightFormat("int", 17), "Width of int weights must be between 2 and 16 bits, not 17"),
     (lambda: InputFormat(0), "Input size must be between 1 and 4194304, not 0"),
     (lambda: InputFormat(1, 9), "Input width must be between 1 and 8 bits, not 9"),
     (lambda: Network(InputFormat(3), (), 1), "A network must have at least one layer"),
@@ -230,7 +273,7 @@ def small():
     (lambda: Network(InputFormat(3), (dense(), dense("b")), 1), "Layer b: takes 3 inputs, but layer a has 2"),
     (lambda: Network(InputFormat(3), (dense(), dense("a", 2)), 1), "Layer names must differ, but are a, a"),
     (lambda: Network(InputFormat(3), (dense(bias=np.full(2, 2**24 - 1)),), 1),
-     ("Layer a: potentials reach ±16777227, beyond the 2^24 that float32 holds exactly; use smaller weights "
+     ("Layer a: currents reach ±16777218, beyond the 2^24 that float32 holds exactly; use smaller weights "
       "or inputs")),
 ])
 def test_every_rule_has_its_line(make, message):
@@ -412,9 +455,9 @@ def test_another_kind_or_version_is_told(tmp_path):
     header, arrays = small().content()
     files.save(path, "program", 1, header, arrays)
     assert refusal(path).endswith("holds a 'program', where a 'network' is needed")
-    files.save(path, "network", 5, header, arrays)
-    assert refusal(path).endswith("format version 5, where this Spikeloom reads versions 1, 2, 3 and 4")
-    for version in (1, 2, 3, 4):
+    files.save(path, "network", 6, header, arrays)
+    assert refusal(path).endswith("format version 6, where this Spikeloom reads versions 1, 2, 3, 4 and 5")
+    for version in (1, 2, 3, 4, 5):
         files.save(path, "network", version, header, arrays)
         assert Network.load(path).digest == small().digest
 

@@ -212,8 +212,8 @@ def test_files_of_version_1_are_read(program, tmp_path):
     header["placements"] = [{"lanes": 4, "units": 2}, {"lanes": 3, "units": 1}]
     files.save(path, KIND, 1, header, arrays)
     assert Program.load(path).digest == program.digest
-    files.save(path, KIND, 5, header, arrays)
-    with pytest.raises(SpikeloomError, match="format version 5, where this Spikeloom reads versions 1, 2, 3 and 4$"):
+    files.save(path, KIND, 6, header, arrays)
+    with pytest.raises(SpikeloomError, match="format version 6, where this Spikeloom reads versions 1, 2, 3, 4 and 5$"):
         Program.load(path)
     files.save(path, KIND, VERSION, header, arrays)
     with pytest.raises(SpikeloomError, match="a field is missing or of the wrong type"):

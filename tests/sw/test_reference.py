@@ -8,18 +8,24 @@ import torch
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
+    Adaptation,
     Attention,
+    Branch,
     Conv2d,
     Dense,
+    FullLeak,
     GradedSpike,
     Grid,
     InputFormat,
     Network,
     NoLeak,
     Pool,
+    ReLU,
     ShiftLeak,
     Shortcut,
     Silent,
+    SynapticCurrent,
+    TableActivation,
     TableLeak,
     WeightFormat,
 )
@@ -102,6 +108,57 @@ def test_graded_spikes():
 
 def test_a_silent_neuron_integrates():
     assert steps(neuron(1, fire=Silent(), readout="membrane"), 3, 3) == ([0, 0], [3, 6])
+
+
+def test_a_full_leak_leaves_nothing():
+    assert steps(neuron(4, leak=FullLeak()), 3, 3, 5) == ([0, 0, 1], [3, 3, 1])
+
+
+def test_synapses_with_a_delay():
+    assert steps(neuron(4, delay=2), 4, 5, 0, 0) == ([0, 0, 1, 1], [0, 0, 0, 1])
+    assert steps(neuron(4, delay=9), 4, 5) == ([0, 0], [0, 0])
+
+
+def test_a_neuron_that_feeds_itself():
+    network = neuron(4, others=[Branch("one", np.array([[2]]), WeightFormat("int", 3), 1)])
+    assert steps(network, 4, 0, 2, 0) == ([1, 0, 1, 0], [0, 2, 0, 2])
+
+
+def test_layers_that_feed_each_other():
+    form = WeightFormat("int", 4)
+    first = Dense("first", np.array([[1]]), form, np.array([3]), np.array([0]), 6,
+                  others=[Branch("second", np.array([[-2]]), form, 1), Branch("input", np.array([[5]]), form, 2)])
+    second = Dense("second", np.array([[4]]), form, np.array([4]), np.array([0]), 6)
+    trace = reference.run(Network(InputFormat(1, 3), (first, second), 5), np.array([[[3], [1], [0], [0], [0]]]))
+    # I of the first: 3, 1 - 2, 15, 5 - 2, -2
+    assert [z.ravel().tolist() for z in trace.spikes] == [[1, 0, 1, 1, 1], [1, 0, 1, 1, 1]]
+    assert trace.membranes[0].ravel().tolist() == [0, -1, 11, 11, 6]
+
+
+def test_what_becomes_of_currents():
+    assert steps(neuron(100, act=ReLU()), 3, 2)[1] == [3, 5]
+    assert steps(neuron(100, weight=-1, act=ReLU()), 3, 2)[1] == [0, 0]
+    table = TableActivation((-3, -1, 2, 5), 1)
+    assert steps(neuron(100, act=table, leak=FullLeak()), 0, 1, 2, 3, 4, 200)[1] == [2, 2, 5, 5, 5, 5]
+    assert steps(neuron(100, weight=-1, act=table, leak=FullLeak()), 1, 2, 3, 200)[1] == [-1, -1, -3, -3]
+
+
+def test_a_synaptic_current_leaks_and_saturates():
+    network = neuron(100, v_width=8, current=SynapticCurrent(4, ShiftLeak(1)))
+    assert steps(network, 6, 0, 9, 0)[1] == [6, 9, 20, 24]  # of K = 6, 3, 2 + 9, 4, where 11 was kept as 7
+
+
+def test_an_adaptation_raises_the_threshold():
+    network = neuron(4, adaptation=Adaptation(4, ShiftLeak(1), np.array([3])))
+    assert steps(network, 5, 5, 5, 5) == ([1, 0, 1, 1], [1, 6, 5, 2])  # at thresholds of 4, 7, 6 and 8
+
+
+def test_an_error_diffused_over_time():
+    network = neuron(8, fire=GradedSpike(-4, 4), act=TableActivation(tuple(range(-32, 32)), 0), v_width=8)
+    values = [3, 20, 7, 0, 31, 9, 1, 2]
+    spikes, membranes = steps(network, *values)
+    assert spikes == np.diff(np.cumsum([0, *values]) // 8).tolist()
+    assert membranes == (np.cumsum(values) % 8).tolist()
 
 
 def test_layers_see_the_spikes_of_the_same_step():

@@ -115,8 +115,8 @@ class Augment:
         return moved.clamp_(0, 1).permute(0, 2, 3, 1), move
 
     def frames(self, frames, generator):
-        """Copies of ``frames`` (batch, time steps, rows, columns, channels), uint8, shifted by whole positions and
-        flipped; the other deformations leave them alone."""
+        """Copies of ``frames`` (batch, time steps, rows, columns, channels), uint8, shifted by whole positions along
+        the axes that have several, and flipped; the other deformations leave them alone."""
         return self.moved_frames(frames, generator)[0]
 
     def moved_frames(self, frames, generator):
@@ -130,6 +130,8 @@ class Augment:
         if not reach:
             return frames, move
         down, across = torch.randint(2 * reach + 1, (2, batch, 1), generator=generator, device=frames.device)
+        down, across = (shift if size > 1 else torch.full_like(shift, reach)
+                        for shift, size in ((down, rows), (across, columns)))
         padded = functional.pad(frames, (0, 0, reach, reach, reach, reach)).transpose(1, 2)
         sample = torch.arange(batch, device=frames.device)[:, None]
         moved = padded[sample, torch.arange(rows, device=frames.device) + down].transpose(1, 3)

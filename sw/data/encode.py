@@ -1,11 +1,12 @@
-"""From grey levels, or from events, to what enters a network at each time step.
+"""From grey levels, events, spike trains or sounds to what enters a network at each time step.
 
 Each encoder of images is a value, called on images (batch, values), a tensor of uint8 (0 to 255) or floats (0 to 1)
 whose values, a grey level or three of colors for each pixel, are in the order of rows, columns and channels; the result
 is uint8 of shape (batch, time steps, n_in). It depends on nothing but the encoder and the image:
-neither on the batch an image comes in nor on its order. `Frames` is the encoder of recordings of events. Recordings
-differ in length, so it makes frames of each when data is loaded (`spikeloom.data.load`), and a call on a batch of
-frames returns it as it is.
+neither on the batch an image comes in nor on its order.
+
+Recordings differ in length, so their encoders (`Frames` of events, `Spikes` of spike trains, `Bands` of sounds) make
+frames of each when data is loaded (`spikeloom.data.load`), and a call on a batch of frames returns it as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from .events import tonic
 SLICINGS = ("time", "count")
 MOST_IN_INT16 = 2**15 - 1
 
+CODINGS = ("delta", "levels")
+
+#: Hertz at which the lowest band begins.
+LOWEST = 100
+
 
 def _levels(images):
     """Images as float32 in 0 to 1."""
@@ -33,6 +39,7 @@ def _levels(images):
 class _Encoder:
     time_steps: int = 8
     width = 1
+    takes = "images"  # what data sets must hold
 
     def __post_init__(self):
         if not 1 <= self.time_steps <= 65535:
@@ -135,8 +142,13 @@ class Delta(_Encoder):
         return torch.cat([change >= self.threshold, change <= -self.threshold], 2).to(torch.uint8)
 
 
+class _OfRecordings(_Encoder):
+    def __call__(self, frames):
+        return frames
+
+
 @dataclass(frozen=True)
-class Frames(_Encoder):
+class Frames(_OfRecordings):
     """Events of a recording counted for each position and polarity, one frame for each time step.
 
     Parameters
@@ -165,6 +177,7 @@ class Frames(_Encoder):
     denoise: int = 0
     rows: int = 0
     kind = "frames"
+    takes = "events"
 
     def __post_init__(self):
         super().__post_init__()
@@ -195,9 +208,6 @@ class Frames(_Encoder):
     def input_format(self, shape):
         """The `InputFormat` of a network fed with frames of a sensor of a ``shape``, (rows, columns, polarities)."""
         return super().input_format(self._shape(shape))
-
-    def __call__(self, frames):
-        return frames
 
     def frames(self, events, shape, start=None):
         """Frames (time steps, n_in) uint8 of one recording, or of a part of one.
@@ -243,6 +253,129 @@ class Frames(_Encoder):
         return np.minimum(frames, 2**self.width - 1).astype(np.uint8).transpose(0, 2, 3, 1).reshape(self.time_steps, -1)
 
 
+@dataclass(frozen=True)
+class Spikes(_OfRecordings):
+    """Spike trains as they were recorded: how many spikes each has in each of ``time_steps`` parts of equal length.
+
+    The time steps of a recording must divide into the parts.
+
+    Parameters
+    ----------
+    width : int
+        bits of a count, 1 to 8; counts saturate at 2^width - 1, so that 1 says whether there was any spike
+    """
+
+    width: int = 1
+    kind = "spikes"
+    takes = "spikes"
+
+    def __post_init__(self):
+        super().__post_init__()
+        InputFormat(1, self.width)
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with recordings of a ``shape``, (time steps, trains, 1)."""
+        if shape[0] % self.time_steps:
+            raise SpikeloomError(f"Encoder spikes: recordings of {shape[0]} time steps do not divide into "
+                                 f"{self.time_steps} parts; time_steps must be a divisor")
+        return super().input_format((1, *shape[1:]))
+
+    def frames(self, trains):
+        """Frames (time steps, n_in) uint8 of one recording, ``trains`` (its time steps, n_in) of 0 and 1."""
+        counts = trains.reshape(self.time_steps, -1, trains.shape[1]).sum(1)
+        return np.minimum(counts, 2**self.width - 1).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Bands(_OfRecordings):
+    """How loud a sound is in each of several bands of frequency, or how much louder or quieter it gets.
+
+    The spectrum is that of a Hann window twice as long as ``hop``. Bands are triangles whose corners are equally far
+    apart on the mel scale, from `LOWEST` to half of the sampling rate. A band with the power P has the level
+    log10(1 + P / P0) * 10 / step, where P0 is at ``floor``. Time steps after the end of a sound are silent, and what
+    comes after the last time step is left out.
+
+    Parameters
+    ----------
+    coding : "delta" or "levels"
+        "levels": each band's level, rounded down. "delta": each band has two inputs, the first one for whole steps that
+        its level fell and the second one for whole steps that it rose since they last told, as a pixel of an event
+        camera tells changes; what exceeds ``width`` is told in the next time steps.
+    bands : int
+        1 to 256
+    hop : int
+        milliseconds from a time step to the next, 1 to 1000
+    step : float
+        decibels of a level
+    floor : float
+        decibels, at most 0, where 0 is the power of the loudest tone that there can be
+    width : int
+        bits of a level, or of the number of steps, 1 to 8; they saturate at 2^width - 1
+    """
+
+    coding: str = "delta"
+    bands: int = 20
+    hop: int = 16
+    step: float = 6.0
+    floor: float = -78.0
+    width: int = 1
+    kind = "bands"
+    takes = "sounds"
+
+    def __post_init__(self):
+        super().__post_init__()
+        InputFormat(1, self.width)
+        if self.coding not in CODINGS:
+            raise SpikeloomError(f"Encoder bands: coding must be one of {', '.join(CODINGS)}, not {self.coding!r}")
+        for name, low, high, unit in (("bands", 1, 256, ""), ("hop", 1, 1000, " milliseconds"),
+                                      ("step", 0.1, 100, " decibels"), ("floor", -200, 0, " decibels")):
+            if not low <= getattr(self, name) <= high:
+                raise SpikeloomError(f"Encoder bands: {name} must be between {low} and {high}{unit}, "
+                                     f"not {getattr(self, name)}")
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with sounds, whose ``shape`` is (1, 1, 1): bands are columns, and falls
+        and rises are channels."""
+        return super().input_format((1, self.bands, 2 if self.coding == "delta" else 1))
+
+    def frames(self, sound, rate):
+        """Frames (time steps, n_in) uint8 of one ``sound``, samples (n,) from -1 to 1, ``rate`` of them a second."""
+        levels = self.levels(sound, rate)
+        most = 2**self.width - 1
+        if self.coding == "levels":
+            return np.minimum(levels, most).astype(np.uint8)
+        told = np.zeros(self.bands)
+        frames = np.zeros((self.time_steps, self.bands, 2), np.uint8)
+        for frame, level in zip(frames, levels, strict=True):
+            change = np.trunc(level - told).clip(-most, most)
+            told += change
+            frame[:, 0], frame[:, 1] = (-change).clip(0), change.clip(0)
+        return frames.reshape(self.time_steps, -1)
+
+    def levels(self, sound, rate):
+        """Levels (time steps, bands) of a sound, not rounded."""
+        hop = round(rate * self.hop / 1000)
+        heard = np.zeros((self.time_steps + 1) * hop)
+        heard[:len(sound)] = sound[:len(heard)]
+        window = np.hanning(2 * hop + 1)[:-1]
+        windows = np.lib.stride_tricks.sliding_window_view(heard, 2 * hop)[::hop]
+        power = np.abs(np.fft.rfft(windows * window) * (2 / window.sum()))**2 @ self._filters(2 * hop, rate)
+        return 10 / self.step * np.log10(1 + power * 10**(-self.floor / 10))
+
+    def _filters(self, length, rate):
+        """The share that each frequency of a spectrum has in each band (length / 2 + 1, bands)."""
+        lowest, highest = (1127 * math.log1p(frequency / 700) for frequency in (LOWEST, rate / 2))
+        corners = 700 * np.expm1(np.linspace(lowest, highest, self.bands + 2) / 1127)
+        frequency = np.fft.rfftfreq(length, 1 / rate)[:, None]
+        rising = (frequency - corners[:-2]) / (corners[1:-1] - corners[:-2])
+        falling = (corners[2:] - frequency) / (corners[2:] - corners[1:-1])
+        filters = np.minimum(rising, falling).clip(0)
+        if not filters.any(0).all():
+            raise SpikeloomError(f"Encoder bands: some of {self.bands} bands lie between the lines of the spectrum at "
+                                 f"a hop of {self.hop} milliseconds; take fewer bands, or a longer hop")
+        return filters
+
+
 def _check_threshold(encoder):
     if not 0 < encoder.threshold <= 1:
         raise SpikeloomError(f"Encoder {encoder.kind}: threshold must lie above 0 and up to 1, "
@@ -259,4 +392,4 @@ def _hash(x):
 
 
 #: By the name a configuration gives them.
-ENCODERS = {cls.kind: cls for cls in (Direct, Rate, Latency, Delta, Frames)}
+ENCODERS = {cls.kind: cls for cls in (Direct, Rate, Latency, Delta, Frames, Spikes, Bands)}

@@ -241,7 +241,7 @@ class Recordings:
                 raise SpikeloomError(f"{file}: labels must be below {dataset.classes}, not {label}")
         chosen = sorted(range(len(files)), key=lambda index: files[index])  # folders are listed in any order
         if held_out:
-            chosen = _held_out(chosen, labels, source.hold_out, split)
+            chosen = stratified(chosen, labels, source.hold_out, split)
         if not chosen:
             raise SpikeloomError(f"{folder}: every {source.hold_out}th recording of a class is the test split of "
                                  f"{dataset.name}, but no class has so many")
@@ -342,7 +342,7 @@ def _listed(dataset):
     return [path] * len(labels), labels
 
 
-def _held_out(chosen, labels, every, split):
+def stratified(chosen, labels, every, split):
     """Of indices ``chosen``, those that a split has where every so-manieth of each class is the test split's."""
     seen, kept = {}, []
     for index in chosen:
@@ -357,11 +357,11 @@ def _held_out(chosen, labels, every, split):
 
 def frames(recordings, encoder, count=None):
     """Frames (n, time steps, n_in) uint8 of `Recordings`, or of what has their ``dataset``, ``split``, ``folder``,
-    ``files`` and ``frames``, as ``encoder`` (`spikeloom.data.encode.Frames`) makes them.
+    ``files`` and ``frames``, as ``encoder`` (`spikeloom.data.encode`) makes them.
 
     Those of a whole split are made once and kept in `spikeloom.files.cache`, under a name that depends on the data set,
-    the split, the encoder, tonic's version, and the name, size and time of every file. A file there that is not whole
-    is made again. The result is mapped from it into memory, and writable as a private copy.
+    the split, the encoder, for events tonic's version, and the name, size and time of every file. A file there that is
+    not whole is made again. The result is mapped from it into memory, and writable as a private copy.
 
     ``count`` asks for only the first so many: from the cache where they are there; if not, no other recordings are
     read, and nothing is kept.
@@ -395,10 +395,11 @@ def _mapped(path, shape):
 
 
 def _frames_digest(recordings, encoder):
-    of_images = "colors", "names"
-    sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in of_images}
+    of_others = "colors", "names", "holds"
+    sensor = {key: value for key, value in vars(recordings.dataset).items() if key not in of_others}
     fields = {key: value for key, value in vars(encoder).items() if key != "rows" or value}  # which once were not
-    return _digest([CACHE_VERSION, tonic().__version__, sensor, fields,
+    version = tonic().__version__ if recordings.dataset.holds == "events" else encoder.kind
+    return _digest([CACHE_VERSION, version, sensor, fields,
                     _stamps(dict.fromkeys(recordings.files), recordings.folder)])
 
 

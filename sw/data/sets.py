@@ -1,8 +1,9 @@
-"""Samples and labels: scikit-learn's digits, embedded; images and recordings of events from files that the user has.
+"""Samples and labels: scikit-learn's digits, embedded; images, and recordings of events, spike trains or sounds, from
+files that the user has.
 
-What `load` gives is indexed by sample, and ``encoder(samples[chosen])`` is what enters a network, for images and events
-alike: images become spikes then, while recordings were made into frames when they were loaded. Nothing is ever
-downloaded.
+What `load` gives is indexed by sample, and ``encoder(samples[chosen])`` is what enters a network, for images and
+recordings alike: images become spikes then, while recordings were made into frames when they were loaded. Nothing is
+ever downloaded.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 import torch
 from spikeloom.errors import SpikeloomError
 
-from . import cifar, events, gen1, voc
-from .encode import ENCODERS, Frames
+from . import braille, cifar, events, fsdd, gen1, voc
+from .encode import ENCODERS
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a data set's images look like, grey or of 3 ``colors``, or the sensor its events come from, where it has
-    ``polarities``: 1 or 2. Where labels are boxes, classes have ``names``."""
+    """What a data set ``holds``: "images", which are grey or of 3 ``colors``; "events" of a sensor with 1 or 2
+    ``polarities``; "spikes", recordings of as many time steps as ``height`` and trains as ``width``; or "sounds". Where
+    labels are boxes, classes have ``names``."""
 
     name: str
     height: int
@@ -32,11 +34,12 @@ class Dataset:
     polarities: int = 0
     colors: int = 1
     names: tuple[str, ...] = ()
+    holds: str = "images"
 
     @property
-    def has_events(self):
-        """Whether it holds recordings of events rather than images."""
-        return self.polarities > 0
+    def has_frames(self):
+        """Whether it holds recordings, of which frames are made when they are loaded, rather than images."""
+        return self.holds != "images"
 
     @property
     def has_boxes(self):
@@ -45,24 +48,27 @@ class Dataset:
 
     @property
     def shape(self):
-        """The map of an image or a frame, (rows, columns, channels)."""
+        """The map of an image or of a sensor, (rows, columns, channels); of spike trains, (time steps, trains, 1)."""
         return self.height, self.width, self.polarities or self.colors
 
     def input_format(self, encoder):
         """The `InputFormat` of a network fed through ``encoder``; raises `SpikeloomError` where it does not suit."""
-        if self.has_events != isinstance(encoder, Frames):
-            kinds = [kind for kind, cls in ENCODERS.items() if (cls is Frames) == self.has_events]
-            raise SpikeloomError(f"Data set {self.name} has {'events' if self.has_events else 'images'}: its encoder "
-                                 f"must be {' or '.join(kinds)}, not {getattr(encoder, 'kind', None)}")
+        if getattr(encoder, "takes", None) != self.holds:
+            kinds = [kind for kind, cls in ENCODERS.items() if cls.takes == self.holds]
+            raise SpikeloomError(f"Data set {self.name} has {self.holds}: its encoder must be {' or '.join(kinds)}, "
+                                 f"not {getattr(encoder, 'kind', None)}")
         return encoder.input_format(self.shape)
 
 
 DATASETS = {dataset.name: dataset for dataset in (
     Dataset("digits", 8, 8, 10), Dataset("mnist", 28, 28, 10), Dataset("fashion_mnist", 28, 28, 10),
     Dataset("cifar10", *cifar.SHAPE[:2], cifar.CLASSES, colors=cifar.SHAPE[2]),
-    Dataset("nmnist", 34, 34, 10, 2), Dataset("dvsgesture", 128, 128, 11, 2), Dataset("shd", 1, 700, 20, 1),
-    Dataset("cifar10dvs", 128, 128, 10, 2), Dataset("ncaltech101", 180, 240, 101, 2),
-    Dataset("gen1", 240, 304, len(gen1.CLASSES), 2, names=gen1.CLASSES),
+    Dataset("nmnist", 34, 34, 10, 2, holds="events"), Dataset("dvsgesture", 128, 128, 11, 2, holds="events"),
+    Dataset("shd", 1, 700, 20, 1, holds="events"), Dataset("cifar10dvs", 128, 128, 10, 2, holds="events"),
+    Dataset("ncaltech101", 180, 240, 101, 2, holds="events"),
+    Dataset("gen1", 240, 304, len(gen1.CLASSES), 2, names=gen1.CLASSES, holds="events"),
+    Dataset("braille", braille.STEPS, braille.TAXELS, braille.CLASSES, holds="spikes"),
+    Dataset("fsdd", 1, 1, fsdd.CLASSES, holds="sounds"), Dataset("fsdd_speakers", 1, 1, fsdd.CLASSES, holds="sounds"),
     Dataset("voc", 0, 0, 0))}  # a user's own images, whose `Images` say the rest
 SPLITS = ("train", "test")
 
@@ -95,7 +101,7 @@ def load(name, split, data_dir=None, encoder=None, count=None):
     boxes, 5), as `spikeloom.detection.Detection` has them.
 
     Samples are images (n, values), in the order of rows, columns and colors, for ``encoder`` to be called on, or frames
-    (n, time steps, n_in) as ``encoder`` made them from recordings of events, on which calling it changes nothing.
+    (n, time steps, n_in) as ``encoder`` made them from recordings, on which calling it changes nothing.
     Frames are kept in the user's cache (`spikeloom.data.events.frames`) and mapped from there into memory, writable as
     a private copy.
 
@@ -105,10 +111,10 @@ def load(name, split, data_dir=None, encoder=None, count=None):
     split : "train" or "test"
     data_dir : path, needed for all but the digits
         for images, the folder with the four IDX files, plain or gzipped, or for CIFAR-10 those of
-        `spikeloom.data.cifar.LAYOUTS`, and for images with boxes what `spikeloom.data.voc.load` says; for events, the
-        one that holds what `spikeloom.data.events.SOURCES` or `spikeloom.data.gen1` says; or one that has them in a
-        folder called ``name``
-    encoder : Frames, needed for events
+        `spikeloom.data.cifar.LAYOUTS`, and for images with boxes what `spikeloom.data.voc.load` says; for recordings,
+        the one that holds what `spikeloom.data.events.SOURCES`, `spikeloom.data.gen1`, `spikeloom.data.braille` or
+        `spikeloom.data.fsdd` says; or one that has them in a folder called ``name``
+    encoder : a value of one of `spikeloom.data.encode.ENCODERS`, needed for recordings
     count : int, optional
         only the first so many; of recordings whose frames are not in the cache no others are read then
 
@@ -118,11 +124,10 @@ def load(name, split, data_dir=None, encoder=None, count=None):
     name = dataset.name
     if split not in SPLITS:
         raise SpikeloomError(f"Split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if dataset.has_events:
+    if dataset.has_frames:
         dataset.input_format(encoder)
-        recordings = (gen1.moments(dataset, split, data_dir, encoder) if name == "gen1" else
-                      events.recordings(dataset, split, data_dir))
-        samples, labels = recordings, recordings.labels
+        samples = _recordings(dataset, split, data_dir, encoder)
+        labels = samples.labels
     elif name == "digits":
         samples, labels = _digits(split)
     elif name == "cifar10":
@@ -136,7 +141,7 @@ def load(name, split, data_dir=None, encoder=None, count=None):
     if count is not None and not 1 <= count <= len(labels):
         raise SpikeloomError(f"Samples of the {split} split of {name} must be between 1 and {len(labels)}, "
                              f"not {count}")
-    return events.frames(samples, encoder, count) if dataset.has_events else samples[:count], labels[:count]
+    return events.frames(samples, encoder, count) if dataset.has_frames else samples[:count], labels[:count]
 
 
 def samples(description, split, count=None, data_dir=None):
@@ -164,6 +169,14 @@ def described(description):
     except (KeyError, TypeError, ValueError) as error:
         raise SpikeloomError("The network does not say how its data was encoded "
                              f"({type(error).__name__}: {error})") from None
+
+
+def _recordings(dataset, split, data_dir, encoder):
+    """The recordings of a split, as `spikeloom.data.events.frames` takes them."""
+    if dataset.name == "gen1":
+        return gen1.moments(dataset, split, data_dir, encoder)
+    module = {"spikes": braille, "sounds": fsdd}.get(dataset.holds, events)
+    return module.recordings(dataset, split, data_dir)
 
 
 def _idx(dataset, split, data_dir):

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from spikeloom import data, files
 from spikeloom.data.augment import Augment
-from spikeloom.data.encode import Delta, Direct, Frames, Latency, Rate
+from spikeloom.data.encode import Bands, Delta, Direct, Frames, Latency, Rate, Spikes
 from spikeloom.data.voc import Images
 from spikeloom.detection import YOLO, Cells, Detection
 from spikeloom.errors import SpikeloomError
@@ -404,7 +404,7 @@ class Config:
     """A whole training run. ``votes``: neurons of the last layer that vote for one class; ``pruning``: none by
     default; ``detection``: for data whose labels are boxes."""
 
-    encoder: Direct | Rate | Latency | Delta | Frames
+    encoder: Direct | Rate | Latency | Delta | Frames | Spikes | Bands
     layers: tuple[DenseLayer | ConvLayer | UnrolledLayer, ...]
     training: Training
     data: Data = field(default_factory=Data)
@@ -449,8 +449,8 @@ class Config:
             raise SpikeloomError('only the last layer may have fire = "silent"')
         if not 0 <= self.seed < 2**31:
             raise SpikeloomError(f"seed must be between 0 and 2^31 - 1, not {self.seed}")
-        if dataset.has_events and replace(self.training.augment, shift=0.0, flip=False) != Augment():
-            raise SpikeloomError("training.augment: frames of events can be shifted and flipped, no more")
+        if dataset.has_frames and replace(self.training.augment, shift=0.0, flip=False) != Augment():
+            raise SpikeloomError("training.augment: frames of recordings can be shifted and flipped, no more")
         if self.pruning and self.pruning.epochs[-1] >= self.training.epochs:
             raise SpikeloomError(f"pruning: its last round comes after {self.pruning.epochs[-1]} epochs, where "
                                  f"training has {self.training.epochs}")

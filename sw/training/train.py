@@ -235,7 +235,7 @@ def augmented(config, samples, labels, generator):
     """Samples and labels as `spikeloom.data.load` gives them, but images as floats from 0 to 1, deformed at random as
     the configuration says, boxes with them."""
     dataset, augment = config.dataset, config.training.augment
-    if dataset.has_events:
+    if dataset.has_frames:
         frames = samples.view(*samples.shape[:2], *config.input.shape)
         frames, moved = augment.moved_frames(frames, generator)
         samples = frames.flatten(2)

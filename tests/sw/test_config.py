@@ -219,7 +219,7 @@ def test_each_mistake_with_maps_is_one_clear_line(tmp_path, old, new, message):
 
 def test_frames_cannot_be_bent(tmp_path):
     text = MAPS.replace('kind = "rate"', 'kind = "frames"') + "augment = { shift = 1, flip = true, rotate = 3 }\n"
-    with pytest.raises(SpikeloomError, match=r"training\.augment: frames of events can be shifted and flipped"):
+    with pytest.raises(SpikeloomError, match=r"training\.augment: frames of recordings can be shifted and flipped"):
         read(tmp_path, text + '[data]\ndataset = "nmnist"\n')
 
 

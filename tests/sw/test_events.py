@@ -398,10 +398,9 @@ def test_an_encoder_must_suit_the_data():
     with pytest.raises(SpikeloomError) as error:
         data.load("nmnist", "train", None, None)
     assert str(error.value) == "Data set nmnist has events: its encoder must be frames, not None"
-    with pytest.raises(SpikeloomError) as error:
+    with pytest.raises(SpikeloomError, match=r"^Data set digits has images: its encoder must be direct or rate or "
+                       r"latency or [a-z ]+, not frames$"):
         data.find("digits").input_format(Frames(2))
-    assert str(error.value) == ("Data set digits has images: its encoder must be direct or rate or latency or delta, "
-                                "not frames")
     assert data.find("nmnist").input_format(Frames(2, width=3, downsample=3)).shape == (12, 12, 2)
     assert data.find("cifar10dvs").input_format(Frames(2, rows=48)).shape == (48, 48, 2)
     assert data.find("ncaltech101").input_format(Frames(2, rows=100)).shape == (100, 134, 2)

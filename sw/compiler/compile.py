@@ -377,10 +377,11 @@ def compile(network, target_name, *, activity=None, placements=None, reloadable=
         raise SpikeloomError(f"Sparse must be one of {', '.join(SPARSE)}, not {sparse!r}")
     activity, given = cost.known(network, activity), placements
 
-    def placed(network):
+    def placed(network, activity):
         return given or choose(network, target, activity, reloadable=reloadable, sparse=sparse)
 
-    network, placements, left_out = worth.chosen(network, target, activity, placed, gates, reloadable=reloadable)
+    network, placements, activity, left_out = worth.chosen(network, target, activity, placed, gates,
+                                                           reloadable=reloadable)
     if placements is None:
         raise SpikeloomError(_too_large(network, target, activity, reloadable, sparse))
     reloadable = reloadable or any(placement.memory == "single_port" for placement in placements)

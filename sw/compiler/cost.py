@@ -88,6 +88,12 @@ class Activity:
         share = (pace - low) / (high - low)
         return (1 - share) * self.rows[upper - 1] + share * self.rows[upper]
 
+    def grown(self, times, beside=1.0):
+        """This with so many times the events, and with others ``beside``."""
+        scaled = {name: None if (value := getattr(self, name)) is None else value * times
+                  for name in ("events", "rows", "channels", "inputs")}
+        return dataclasses.replace(self, **scaled, beside=None if self.beside is None else self.beside * beside)
+
     def opened_share(self, group):
         """The share of passes, for a ``group`` of channels each, that have an open one."""
         return 1.0 if self.opened is None else float(np.interp(np.log2(group), np.arange(len(NEIGHBOURS)), self.opened))

@@ -319,6 +319,17 @@ def test_a_gate_is_left_out_where_it_costs_more_than_it_saves():
     assert always.network is net and always.notes["cycles_per_time_step"] >= program.notes["cycles_per_time_step"]
 
 
+def test_a_gate_is_kept_where_the_layer_behind_would_suffer():
+    net = gated_network(1.0, side=6, channels=16, wide=2)
+    (few, *others), (events, _) = net.notes["opened"][0], net.notes["events"]
+    notes = {"events": [events, 0.1 * net.layers[0].n_out], "opened": [[0.1 * few, *others], None]}
+    kept, never = (compile.compile(dataclasses.replace(net, notes=notes), "icebreaker", gates=gates)
+                   for gates in ("auto", "never"))
+    assert kept.network.layers[0].gate and never.notes["bottleneck"] == "last"
+    assert kept.notes["cycles_per_time_step"] < never.notes["cycles_per_time_step"]
+    assert compile.compile(net, "icebreaker").network.layers[0].gate is None
+
+
 def test_a_gate_is_left_out_where_it_does_not_fit():
     """Or where programs can have none."""
     net = gated_network(0.2, side=8, wide=40)

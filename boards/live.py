@@ -90,7 +90,7 @@ def _encoder(network, window):
     if "data" in network.notes:
         dataset, encoder = data.described(network.notes["data"])
         if not isinstance(encoder, Frames):
-            raise SpikeloomError(f"The network takes images of {dataset.name}, not events")
+            raise SpikeloomError(f"The network takes {dataset.holds} of {dataset.name}, not events")
         shape = dataset.shape
     else:
         encoder, shape = Frames(width=network.input.width), network.input.shape

@@ -7,8 +7,6 @@ no person's; so there is nobody whose recordings have to stay together.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +74,10 @@ def recordings(dataset, split, data_dir):
 
 def read(path):
     """Spike trains uint8 (n, 256, 12) and labels int64 (n,) of a file, both checked."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # NumPy would leave the file open
-            trains, labels = archive["x"], archive["y"]
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, NotImplementedError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
-        raise SpikeloomError(f"{path}: cannot be read as .npz with x and y, truncated or corrupted ({error})") from None
-    if trains.shape != (len(trains), STEPS, TAXELS) or labels.shape != trains.shape[:1]:
+    with (events.reading(path, "cannot be read as .npz with x and y, truncated or corrupted"),
+          path.open("rb") as file, np.load(file, allow_pickle=False) as archive):  # NumPy would leave the file open
+        trains, labels = archive["x"], archive["y"]
+    if trains.shape[1:] != (STEPS, TAXELS) or labels.shape != trains.shape[:1]:
         raise SpikeloomError(f"{path}: x and y must have the shapes (n, {STEPS}, {TAXELS}) and (n,), not "
                              f"{trains.shape} and {labels.shape}")
     for name, array, most in (("x", trains, 1), ("y", labels, CLASSES - 1)):

@@ -101,7 +101,7 @@ def read(path, recording=0, shape=None):
         raise SpikeloomError(f"{path}: a file of events must end in {', '.join(READERS)}")
     if not path.is_file():
         raise SpikeloomError(f"{path}: no such file")
-    with _reading(path):
+    with reading(path):
         _check(path)
         recordings, own_shape = READERS[path.suffix](path)
     if not 0 <= recording < len(recordings):
@@ -166,7 +166,7 @@ def _check(path):
 
 
 @contextlib.contextmanager
-def _reading(path, what="cannot be read, truncated or corrupted"):
+def reading(path, what="cannot be read, truncated or corrupted"):
     """Tell in one line what goes wrong inside the block."""
     try:
         yield
@@ -226,7 +226,7 @@ class Recordings:
         """``folder`` has the split's parts; ``held_out`` says that the split is a part of the training part."""
         self.dataset, self.split, self.folder = dataset, split, folder
         source = SOURCES[dataset.name]
-        with _reading(folder, f"not laid out as tonic's {source.tonic}, {source.within}"):
+        with reading(folder, f"not laid out as tonic's {source.tonic}, {source.within}"):
             self._tonic = _tonic_dataset(source, folder, split == "train" or held_out)
             files, labels = _listed(self._tonic)
         if not files:
@@ -256,7 +256,7 @@ class Recordings:
     def __getitem__(self, index):
         path = self.files[index]
         shape = self.dataset.shape
-        with _reading(path):
+        with reading(path):
             _check(path)
             raw, _ = self._tonic[self._indices[index]]
         events, own_shape = ordered(raw, None if self._tonic.sensor_size is None else shape, path)
@@ -418,7 +418,7 @@ def unpacked(archives, parts):
         raise SpikeloomError(f"{folder}: cannot be written: {error.strerror}") from None
     with beside:
         for archive, part in zip(archives, parts, strict=True):
-            with _reading(archive):
+            with reading(archive):
                 safely = {} if zipfile.is_zipfile(archive) else {"filter": "data"}
                 shutil.unpack_archive(archive, beside.name, **safely)
             if not Path(beside.name, part).exists():

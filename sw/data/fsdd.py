@@ -110,13 +110,10 @@ def _folders(root):
 
 def read(path):
     """Samples (n,) from -1 to 1 of a recording."""
-    try:
-        with wave.open(str(path)) as file:
-            found = file.getframerate(), file.getnchannels(), 8 * file.getsampwidth()
-            count = file.getnframes()
-            content = file.readframes(count)
-    except (OSError, EOFError, wave.Error) as error:
-        raise SpikeloomError(f"{path}: cannot be read as WAV, truncated or corrupted ({error})") from None
+    with events.reading(path, "cannot be read as WAV, truncated or corrupted"), wave.open(str(path)) as file:
+        found = file.getframerate(), file.getnchannels(), 8 * file.getsampwidth()
+        count = file.getnframes()
+        content = file.readframes(count)
     if found != (RATE, 1, BITS):
         raise SpikeloomError(f"{path}: must have {RATE} samples per second, 1 channel and {BITS} bits, not "
                              f"{found[0]}, {found[1]} and {found[2]}")

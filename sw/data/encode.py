@@ -142,6 +142,44 @@ class Delta(_Encoder):
         return torch.cat([change >= self.threshold, change <= -self.threshold], 2).to(torch.uint8)
 
 
+@dataclass(frozen=True)
+class Pixels(_Encoder):
+    """The image pixel by pixel, as many at each time step as make ``time_steps``, which must divide them; of each value
+    the ``width`` highest bits.
+
+    ``permute``: 0 for the order of rows; or the seed, up to 2^32 - 1, of NumPy's ``RandomState``, whose ``permutation``
+    is the order in which values come, grey levels or colors.
+    """
+
+    width: int = 8
+    permute: int = 0
+    kind = "pixels"
+
+    def __post_init__(self):
+        super().__post_init__()
+        InputFormat(1, self.width)
+        if not 0 <= self.permute < 2**32:
+            raise SpikeloomError(f"Encoder pixels: permute must be between 0 and 2^32 - 1, not {self.permute}")
+
+    def input_format(self, shape):
+        """The `InputFormat` of a network fed with images of a ``shape``, (rows, columns, channels)."""
+        pixels = shape[0] * shape[1]
+        if pixels % self.time_steps:
+            raise SpikeloomError(f"Encoder pixels: images of {pixels} pixels do not divide into {self.time_steps} time "
+                                 "steps; time_steps must be a divisor")
+        return super().input_format((1, pixels // self.time_steps, shape[2]))
+
+    def order(self, values):
+        """Of an image of so many ``values``, that which comes 1st, 2nd …: (values,)."""
+        return np.random.RandomState(self.permute).permutation(values) if self.permute else np.arange(values)
+
+    def __call__(self, images):
+        codes = (_levels(images) * 2**self.width).floor_().clamp_(0, 2**self.width - 1).to(torch.uint8)
+        if self.permute:
+            codes = codes[:, torch.from_numpy(self.order(codes.shape[1])).to(codes.device)]
+        return codes.view(len(codes), self.time_steps, -1)
+
+
 class _OfRecordings(_Encoder):
     def __call__(self, frames):
         return frames
@@ -392,4 +430,4 @@ def _hash(x):
 
 
 #: By the name a configuration gives them.
-ENCODERS = {cls.kind: cls for cls in (Direct, Rate, Latency, Delta, Frames, Spikes, Bands)}
+ENCODERS = {cls.kind: cls for cls in (Direct, Rate, Latency, Delta, Pixels, Frames, Spikes, Bands)}

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from spikeloom import data, files
 from spikeloom.data.augment import Augment
-from spikeloom.data.encode import Bands, Delta, Direct, Frames, Latency, Rate, Spikes
+from spikeloom.data.encode import Bands, Delta, Direct, Frames, Latency, Pixels, Rate, Spikes
 from spikeloom.data.voc import Images
 from spikeloom.detection import YOLO, Cells, Detection
 from spikeloom.errors import SpikeloomError
@@ -38,8 +38,12 @@ from spikeloom.network import (
 )
 from spikeloom.tasks import Classification
 
+from . import hybrid
 from .attention import JointAttention, sigmoid_table
+from .baselines import GRU, LSTM
 from .gates import PREDICTORS, SpikingBlockGate, SpikingChannelGate
+from .hybrid import ActivityLayer, HybridDense, Spiking
+from .lmu import LMU
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .membranes import Levels, Shared, Tanh
 from .model import (
@@ -249,6 +253,11 @@ class _Layer:
         _ = self.neuron  # checks the rest
 
     @property
+    def high(self):
+        """The largest value that it sends."""
+        return self.fire.high
+
+    @property
     def neuron(self):
         return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset, self.membrane,
                       self.threshold_gradient)
@@ -349,6 +358,78 @@ class UnrolledLayer(_Layer):
                                padding=self.padding, **self._options(name, shape, time_steps))
 
 
+@dataclass(frozen=True)
+class _Activities:
+    """What layers of activities have in common; fields as in `ActivityLayer`."""
+
+    size: int
+    name: str | None = None
+    source: str | None = None
+
+    #: As activities have no threshold.
+    fire = None
+    high = 1.0
+
+    def __post_init__(self):
+        if not 1 <= self.size <= 65536:
+            raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
+
+    def build(self, shapes, highs, before, name, time_steps):
+        """As `DenseLayer.build`."""
+        source = self.source or before
+        fields = {key: value for key, value in vars(self).items() if key not in ("name", "size")}
+        return self.layer(shapes[source], self.size, **fields | {"high": highs[source], "name": name})
+
+
+@dataclass(frozen=True)
+class HybridLayer(_Activities):
+    """A dense layer whose activities are sent as they are or as spikes; fields as in `HybridDense`."""
+
+    activation: hybrid.ReLU | hybrid.Tanh | hybrid.Identity | hybrid.LIFRate = field(default_factory=hybrid.ReLU)
+    spiking: Spiking | None = None
+    kind, layer = "hybrid", HybridDense
+
+
+@dataclass(frozen=True)
+class LMULayer(_Activities):
+    """Legendre memory units; fields as in `LMU`."""
+
+    order: int = field(kw_only=True)
+    window: float = field(kw_only=True)
+    hidden: Spiking | None = None
+    memory: Spiking | None = None
+    exact: bool = True
+    feedback: bool = False
+    recurrent: bool = False
+    segment: int = 0
+    truncate: int = 0
+    kind, layer = "lmu", LMU
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.order <= 1024:
+            raise SpikeloomError(f"order must be between 1 and 1024, not {self.order}")
+        if not 1 <= self.window <= 65535:
+            raise SpikeloomError(f"window must be between 1 and 65535 time steps, not {self.window}")
+        for name in ("segment", "truncate"):
+            if getattr(self, name) < 0:
+                raise SpikeloomError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class LSTMLayer(_Activities):
+    """Long short-term memory, to compare with."""
+
+    kind, layer = "lstm", LSTM
+
+
+@dataclass(frozen=True)
+class GRULayer(_Activities):
+    """Gated recurrent units, to compare with."""
+
+    kind, layer = "gru", GRU
+
+
 def _at_least_one(owner, *names):
     for name in names:
         if getattr(owner, name) < 1:
@@ -363,7 +444,8 @@ class Training:
     ----------
     loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane; YOLO for a detector
     epochs_float, epochs_quantized : int
-        how long in floats, and then how long with everything rounded; each of these is a phase, which a round of
+        how long in floats, and then how long with everything rounded, which is 0 where layers have no integers; each of
+        these is a phase, which a round of
         `Pruning` divides
     batch : int
     rate : float
@@ -386,7 +468,7 @@ class Training:
     threads: int = 1
 
     def __post_init__(self):
-        for name, least in (("epochs_float", 0), ("epochs_quantized", 1), ("batch", 1), ("threads", 0)):
+        for name, least in (("epochs_float", 0), ("epochs_quantized", 0), ("batch", 1), ("threads", 0)):
             if getattr(self, name) < least:
                 raise SpikeloomError(f"{name} must be {least} or more, not {getattr(self, name)}")
         if not self.rate > 0:
@@ -404,8 +486,8 @@ class Config:
     """A whole training run. ``votes``: neurons of the last layer that vote for one class; ``pruning``: none by
     default; ``detection``: for data whose labels are boxes."""
 
-    encoder: Direct | Rate | Latency | Delta | Frames | Spikes | Bands
-    layers: tuple[DenseLayer | ConvLayer | UnrolledLayer, ...]
+    encoder: Direct | Rate | Latency | Delta | Pixels | Frames | Spikes | Bands
+    layers: tuple[DenseLayer | ConvLayer | UnrolledLayer | HybridLayer | LMULayer | LSTMLayer | GRULayer, ...]
     training: Training
     data: Data = field(default_factory=Data)
     readout: str = "count"
@@ -436,6 +518,8 @@ class Config:
             raise SpikeloomError(f"size of the last layer must be {size}, {what}, not {last.size}")
         if any(isinstance(layer, UnrolledLayer) for layer in self.layers[:-1]):
             raise SpikeloomError('only the last layer may have kind = "unrolled"')
+        if isinstance(last, _Activities):
+            raise SpikeloomError(f"The last layer must be one of spiking neurons, not of kind {last.kind}")
         if self.readout == "membrane" and isinstance(last.weights, NormalizedBinary):
             raise SpikeloomError('readout "membrane" compares potentials of the last layer, which with weights of kind '
                                  f"{last.weights.kind} have a unit of their own for each class")
@@ -454,7 +538,15 @@ class Config:
         if self.pruning and self.pruning.epochs[-1] >= self.training.epochs:
             raise SpikeloomError(f"pruning: its last round comes after {self.pruning.epochs[-1]} epochs, where "
                                  f"training has {self.training.epochs}")
-        self.build(torch.Generator()).to_network()  # the network's own rules
+        built = self.build(torch.Generator())
+        if floats := next((layer for layer in built.layers if isinstance(layer, ActivityLayer)), None):
+            if self.training.epochs_quantized or not self.training.epochs_float:
+                raise SpikeloomError("training.epochs_quantized must be 0, and epochs_float 1 or more: layer "
+                                     f"{floats.name} of kind {floats.kind} has no integers")
+        elif not self.training.epochs_quantized:
+            raise SpikeloomError("training.epochs_quantized must be 1 or more")
+        else:
+            built.to_network()  # the network's own rules
 
     def _check_detector(self, last):
         """The rules for data whose labels are boxes, by the ``last`` layer's configuration."""
@@ -489,7 +581,7 @@ class Config:
         """How many epochs are done where each phase of training begins: in floats, of each round of pruning, quantized;
         and where the last one ends."""
         begins = {0, self.training.epochs_float, *(self.pruning.epochs if self.pruning else ())}
-        return [*sorted(begins), self.training.epochs]
+        return [*sorted(begins - {self.training.epochs}), self.training.epochs]
 
     @property
     def input(self):
@@ -509,7 +601,7 @@ class Config:
                         raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
                                              f"not {source!r}")
                 layers.append(layer.build(shapes, highs, before, name, self.encoder.time_steps))
-                shapes[name], highs[name], before = layers[-1].shape, layer.fire.high, name
+                shapes[name], highs[name], before = layers[-1].shape, layer.high, name
         for layer in layers:
             for drawn in (*layer.branches, *layer.gates):
                 drawn.reset_parameters(generator)

@@ -1,9 +1,9 @@
 """Training: a float phase, then a phase with everything rounded, in one loop that can be stopped at any time; rounds of
 pruning fall into either.
 
-After every epoch the whole state goes to ``checkpoint.pt``, and all randomness of an epoch follows from the
-seed and the epoch's number: a run that was killed and started again ends in the same bits as one that was not
-(on the same machine, with as many threads and processes).
+After every epoch, and every few minutes of a long one, the whole state goes to ``checkpoint.pt``, that of random
+numbers too, which follow from the seed and the epoch's number: a run that was killed and started again ends in the same
+bits as one that was not (on the same machine, with as many threads and processes).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import io
 import json
 import math
 import pickle
+import time
 import zipfile
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,12 +28,16 @@ from tqdm import tqdm
 
 from . import config as configuration
 from . import ranks
+from .hybrid import ActivityLayer
 from .model import batch_size, choose_device, exact_products
 
 KIND = "checkpoint"
-VERSION = 1
+VERSION, VERSIONS = 2, (1, 2)
 CHECKPOINT = "checkpoint.pt"
 ZIP_FOLDER = 0x10
+
+#: Seconds after which a checkpoint is written within an epoch.
+SAVE_SECONDS = 300
 
 
 def train(config, out, *, data_dir=None, device=None, epochs=None, progress=True, start=None):
@@ -95,6 +100,7 @@ def _train(state, path, data_dir, device, progress):
 
     model = config.build().to(device)
     model.load_state_dict(state.model)
+    hybrid = [layer for layer in model.layers if isinstance(layer, ActivityLayer)]
     optimizer = make_optimizer(config, model)
     if state.optimizer:
         optimizer.load_state_dict(state.optimizer)
@@ -108,13 +114,14 @@ def _train(state, path, data_dir, device, progress):
     first = ranks.is_first()
     if first:
         save(state, path)
+    saved = time.monotonic()
     with (_events(path.parent, state.epoch + 1) if first else contextlib.nullcontext() as events,
-          tqdm(total=training.epochs * steps, initial=state.epoch * steps, disable=not (progress and first),
-               unit="step", desc="training") as bar):
+          tqdm(total=training.epochs * steps, initial=state.epoch * steps + state.step,
+               disable=not (progress and first), unit="step", desc="training") as bar):
         while state.epoch < training.epochs:
             epoch = state.epoch
             quantized = epoch >= training.epochs_float
-            if epoch in phases:
+            if epoch in phases and not state.step:
                 begins = epoch == training.epochs_float
                 if config.pruning and epoch in config.pruning.epochs:
                     config.pruning.prune(model, epoch)
@@ -130,10 +137,21 @@ def _train(state, path, data_dir, device, progress):
             generator = torch.Generator(device).manual_seed(config.seed * 100003 + epoch + 1)
             torch.manual_seed(generator.initial_seed())  # of the noise that gates decide with
             order = kept[torch.randperm(len(kept), generator=generator, device=device)]
-            total_loss = right = seen = 0
-            for step in range(steps):
+            total_loss, right, seen = state.sums or (0, 0, 0)
+            if state.step:
+                total_loss, right = (torch.as_tensor(value, device=device) for value in (total_loss, right))
+                _set_random_state(state.random, generator, device)
+            for step in range(state.step, steps):
+                if first and time.monotonic() - saved > SAVE_SECONDS:
+                    state.step, state.random = step, _random_state(generator, device)
+                    state.sums = [torch.as_tensor(value).item() for value in (total_loss, right, seen)]
+                    state.model, state.optimizer = _copy(model), optimizer.state_dict()
+                    save(state, path)
+                    saved = time.monotonic()
                 chosen = order[step * training.batch:(step + 1) * training.batch]
                 set_rate(optimizer, config, epoch + step / steps)
+                for layer in hybrid:
+                    layer.progress((epoch + step / steps) / training.epochs_float)
                 # What is random is so for the batch as a whole, whoever gets which part.
                 inputs, wanted = map(ranks.share, augmented(config, samples[chosen], labels[chosen], generator))
                 spikes, membranes = model(config.encoder(inputs), quantized=quantized)
@@ -151,16 +169,19 @@ def _train(state, path, data_dir, device, progress):
                 seen += len(chosen)
                 bar.update()
 
+            for layer in hybrid:
+                layer.progress((epoch + 1) / training.epochs_float)
             total_loss, right, *fired = ranks.total(total_loss, right, *((z != 0).sum() for z in spikes))
             figures = {"loss": float(total_loss) / seen, "rate": optimizer.param_groups[0]["lr"]}
             if counted:
                 figures["accuracy/train"] = int(right) / seen
             figures |= {f"activity/{layer.name}": int(count) / (z.numel() // len(wanted) * len(chosen))
                         for layer, z, count in zip(model.layers, spikes, fired, strict=True)}
-            state.epoch += 1
+            state.epoch, state.step, state.random, state.sums = epoch + 1, 0, None, None
             if held_out:
                 merit = figures[f"{task.figure}/validation"] = measured(config, model, *validation, quantized=quantized)
-                if epoch >= phases[-2] and merit > state.best_accuracy:
+                if (epoch >= phases[-2] and merit > state.best_accuracy
+                        and all(layer.settled for layer in hybrid)):
                     state.best_accuracy = merit
                     state.best = _copy(model)
             if state.epoch == training.epochs_float:
@@ -169,13 +190,14 @@ def _train(state, path, data_dir, device, progress):
             if state.epoch == training.epochs:
                 if state.best:
                     model.load_state_dict(state.best)
-                state.accuracy = figures[f"{task.figure}/test"] = measured(config, model, *test)
+                state.accuracy = figures[f"{task.figure}/test"] = measured(config, model, *test, quantized=quantized)
                 state.best = None
             state.model, state.optimizer = _copy(model), optimizer.state_dict()
             if first:
                 for name, value in figures.items():
                     events.add_scalar(name, value, state.epoch)
                 save(state, path)
+                saved = time.monotonic()
             phase = "quantized" if quantized else "float"
             shown = figures.get(f"{task.figure}/validation", figures.get("accuracy/train"))
             bar.set_postfix_str(f"{phase}, epoch {state.epoch}, loss {figures['loss']:.3f}"
@@ -205,6 +227,9 @@ def make_optimizer(config, model):
     """Adam, with each parameter's rate in proportion to its natural size (`Training.rate`)."""
     groups = []
     for layer, module in zip(config.layers, model.layers, strict=True):
+        if isinstance(module, ActivityLayer):
+            groups.append({"params": [*module.parameters()], "size": 1.0})
+            continue
         groups += [{"params": [branch.weight], "size": branch.weight_quantizer.span} for branch in module.branches]
         if attention := module.attention:
             groups.append({"params": [attention.time_weight, attention.channel_weight],
@@ -249,7 +274,7 @@ def augmented(config, samples, labels, generator):
 def measured(config, model, samples, labels, *, quantized=True):
     """The figure of merit (`spikeloom.tasks`) of ``model`` on ``samples`` and ``labels``, as `spikeloom.data.load`
     gives them. Several processes divide them among themselves."""
-    device = model.layers[0].weight.device
+    device = next(model.parameters()).device
     scores = torch.zeros(len(samples), config.task.size, device=device)
     samples, own = ranks.share(torch.as_tensor(samples, device=device)), ranks.share(scores)
     training, batch = model.training, batch_size(model, config.encoder.time_steps)
@@ -273,7 +298,7 @@ def unit(config, model, quantized=True):
 
 @dataclass
 class State:
-    """All that a run is made of between two epochs.
+    """All that a run is made of between two steps.
 
     Attributes
     ----------
@@ -291,6 +316,12 @@ class State:
         SHA-256 (hexadecimal) of the checkpoint that the run began with
     initial : dict or None
         the model before the first epoch, where pruning rewinds to it
+    step : int
+        batches of the epoch under way that are done
+    sums : list or None
+        of these the sum of losses and how many samples were right and seen
+    random : list or None
+        after them the states of random numbers: of data, of PyTorch on the CPU, and on the GPU where there is one
     """
 
     config: configuration.Config
@@ -303,6 +334,9 @@ class State:
     accuracy: float | None = None
     start: str | None = None
     initial: dict | None = None
+    step: int = 0
+    sums: list | None = None
+    random: list | None = None
 
     @classmethod
     def fresh(cls, config, start=None):
@@ -359,9 +393,9 @@ def load(path):
     version = content.pop("version", None)
     if kind != KIND:
         raise SpikeloomError(f"{path}: holds a {kind!r}, where a {KIND!r} is needed")
-    if version != VERSION:
-        raise SpikeloomError(f"{path}: checkpoint version {version!r}, where this Spikeloom reads version "
-                             f"{VERSION}")
+    if version not in VERSIONS:
+        raise SpikeloomError(f"{path}: checkpoint version {version!r}, where this Spikeloom reads versions "
+                             f"{VERSIONS[0]} to {VERSION}")
     try:
         config = configuration.from_description(json.loads(content.pop("config")), path)
         state = State(config, **content)
@@ -370,6 +404,19 @@ def load(path):
         raise SpikeloomError(f"{path}: a field is missing or of the wrong type "
                              f"({type(error).__name__})") from None
     return state
+
+
+def _random_state(generator, device):
+    """The states of random numbers, as `State.random`."""
+    states = [generator.get_state(), torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _set_random_state(states, generator, device):
+    generator.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if device.type == "cuda" and len(states) > 2:
+        torch.cuda.set_rng_state(states[2], device)
 
 
 def _digest(path):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from spikeloom.data.encode import ENCODERS, Delta, Direct, Latency, Rate
+from spikeloom.data.encode import ENCODERS, Delta, Direct, Latency, Pixels, Rate
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import InputFormat
 
@@ -68,13 +68,34 @@ def test_delta_fires_where_rows_change():
         encoder.input_format((7, 1, 3))
 
 
+def test_pixels_come_one_after_the_other():
+    images = torch.randint(0, 256, (3, 12), dtype=torch.uint8)
+    assert torch.equal(Pixels(12)(images)[..., 0], images)
+    assert torch.equal(Pixels(4)(images), images.view(3, 4, 3))
+    assert torch.equal(Pixels(12, width=3)(images)[..., 0], images >> 5)
+    assert Pixels(4).input_format((2, 6, 1)) == InputFormat(3, 8, (1, 3, 1))
+    assert Pixels(4).input_format((2, 2, 3)) == InputFormat(3, 8, (1, 1, 3))
+    with pytest.raises(SpikeloomError, match="images of 12 pixels do not divide into 5 time steps"):
+        Pixels(5).input_format((2, 6, 1))
+
+
+def test_pixels_come_in_an_order_drawn_once():
+    images = torch.randint(0, 256, (3, 784), dtype=torch.uint8)
+    permuted = Pixels(784, permute=1)
+    order = permuted.order(784)
+    assert order[:4].tolist() == [649, 265, 111, 301]  # whatever the version of NumPy
+    assert sorted(order) == list(range(784))
+    assert torch.equal(permuted(images)[..., 0], images[:, order])
+    assert not torch.equal(Pixels(784, permute=2)(images), permuted(images))
+
+
 @pytest.mark.parametrize("cls", [cls for cls in ENCODERS.values() if cls.takes == "images"])
 def test_every_encoder_fits_its_input_format_and_repeats_itself(cls):
     encoder = cls(time_steps=4)
     images = torch.randint(0, 256, (7, 64), dtype=torch.uint8)
     codes = encoder(images)
     entry = encoder.input_format((4, 16, 1))
-    assert entry.shape == ((2, 16, 1) if cls is Delta else (4, 16, 1))
+    assert entry.shape == ({Delta: 2, Pixels: 1}.get(cls, 4), 16, 1)
     assert codes.dtype == torch.uint8
     assert codes.shape == (7, 4, entry.size)
     assert codes.max() <= entry.bounds[1]
@@ -89,6 +110,7 @@ def test_every_encoder_fits_its_input_format_and_repeats_itself(cls):
 @pytest.mark.parametrize(("cls", "options", "message"), [
     (Direct, {"width": 9}, "Input width must be between 1 and 8 bits, not 9"),
     (Latency, {"threshold": 0.0}, "Encoder latency: threshold must lie above 0 and up to 1, not 0.0"),
+    (Pixels, {"permute": -1}, "Encoder pixels: permute must be between 0 and 2^32 - 1, not -1"),
     (Delta, {"threshold": 1.5}, "Encoder delta: threshold must lie above 0 and up to 1, not 1.5")])
 def test_impossible_settings_are_refused(cls, options, message):
     with pytest.raises(SpikeloomError) as error:

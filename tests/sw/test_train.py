@@ -414,7 +414,7 @@ def changed(path, target, **fields):
 def test_another_kind_or_version_is_told(tmp_path, finished):
     path = tmp_path / "other.pt"
     assert refusal(changed(finished, path, version=99)) == (
-        f"{path}: checkpoint version 99, where this Spikeloom reads version 1")
+        f"{path}: checkpoint version 99, where this Spikeloom reads versions 1 to 2")
     assert refusal(changed(finished, path, kind="spikes")) == (
         f"{path}: holds a 'spikes', where a 'checkpoint' is needed")
     for fields in ({"model": ...}, {"config": ...}, {"extra": 1}, {"config": "{"}, {"config": 3},

@@ -71,7 +71,8 @@ def _without(network, layer, kept):
 def _fewer_out(layer, kept):
     """What changes of a layer that keeps only these of its channels."""
     fields = {name: getattr(layer, name)[kept] for name in ("weights", "threshold", "bias")}
-    fields["others"] = tuple(dataclasses.replace(branch, weights=branch.weights[kept]) for branch in layer.others)
+    if layer.others:
+        fields["others"] = tuple(dataclasses.replace(branch, weights=branch.weights[kept]) for branch in layer.others)
     if layer.adaptation:
         fields["adaptation"] = dataclasses.replace(layer.adaptation, step=layer.adaptation.step[kept])
     if layer.shortcut:

@@ -11,7 +11,7 @@ from networks import inputs as random_inputs
 from networks import map_networks
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import InputFormat, Spike
+from spikeloom.network import Adaptation, Branch, Dense, InputFormat, Network, ShiftLeak, Spike, WeightFormat
 from spikeloom.shrink import shrink
 from spikeloom.training import config, model, train
 from spikeloom.training.gates import SpikingBlockGate, SpikingChannelGate
@@ -255,3 +255,28 @@ def test_channels_go_where_nothing_binds_them():
     first = dataclasses.replace(biased.layers[0], weights=np.zeros_like(biased.layers[0].weights))
     small, lost = shrink(dataclasses.replace(biased, layers=(first, *biased.layers[1:])))
     assert lost == {"first": 3} and small.layers[0].shape == (4, 4, 1)
+
+
+def test_neurons_go_from_layers_that_feed_back():
+    rng, form = np.random.default_rng(3), WeightFormat("int", 4)
+
+    def drawn(*shape):
+        return rng.integers(-7, 8, shape)
+
+    def silenced(weights, *channels):
+        return np.where(np.isin(np.arange(len(weights)), channels)[:, None], 0, weights)
+
+    first = Dense("first", silenced(drawn(5, 3), 1, 4), form, np.full(5, 3), np.array([1, 0, 2, 0, 0]), 8, others=[
+        Branch("first", silenced(drawn(5, 5), 1, 4), form, 1), Branch("last", silenced(drawn(5, 2), 1, 4), form, 2)],
+        adaptation=Adaptation(5, ShiftLeak(1), np.arange(5)))
+    last = Dense("last", drawn(2, 5), form, np.full(2, 3), np.zeros(2, int), 8, others=[
+        Branch("first", drawn(2, 5), form, 1)])
+    network = Network(InputFormat(3), (first, last), 9)
+    small, lost = shrink(network)
+    assert lost == {"first": 2} and [branch.weights.shape for branch in small.layers[0].branches] == [
+        (3, 3), (3, 3), (3, 2)]
+    x = rng.integers(0, 2, (4, 9, 3))
+    expected, seen = reference.run(network, x), reference.run(small, x)
+    np.testing.assert_array_equal(seen.spikes[1], expected.spikes[1])
+    np.testing.assert_array_equal(seen.membranes[0], expected.membranes[0][..., [0, 2, 3]])
+    assert expected.spikes[0].any() and expected.spikes[1].any()

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import wave
 import zipfile
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from spikeloom import data
 from spikeloom.data import fsdd
-from spikeloom.data.encode import Bands
+from spikeloom.data.encode import ENCODERS, Bands
 from spikeloom.errors import SpikeloomError
 
 SPEAKERS = ("ada", "bob", "cy_2", "dan")
@@ -273,3 +274,18 @@ def test_bands_that_hear_nothing_are_refused():
         Bands(4, bands=200).frames(np.zeros(100), 8000)
     assert str(error.value) == ("Encoder bands: some of 200 bands lie between the lines of the spectrum at a hop of 16 "
                                 "milliseconds; take fewer bands, or a longer hop")
+
+
+def test_the_page_tells_every_field_and_data_set():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    section = page.split("## Spike trains and sounds")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", section, re.MULTILINE))
+    named = [name for name, dataset in data.DATASETS.items() if dataset.holds in ("spikes", "sounds")]
+    fields = {field.name: field.default for field in dataclasses.fields(Bands) if field.name != "time_steps"}
+    assert sorted(rows) == sorted([*named, *fields])
+    for name in named:
+        dataset, cells = data.find(name), rows[name].split("|")
+        assert re.match(r"\d+", cells[2].strip())[0] == str(dataset.classes)
+        assert ENCODERS[cells[4].strip().strip("`")].takes == dataset.holds
+    for name in ("bands", "hop", "step", "floor"):
+        assert rows[name].endswith(f"by default {fields[name]:g} ".replace("-", "−"))

@@ -1,12 +1,13 @@
-"""[spquant] SpQuant-SNN's three steps on the data sets that are there: a network of 32 bits, with ternary weights and
-membranes, and with gates and pruned channels besides.
+"""[spquant] SpQuant-SNN's steps on the data sets that are there: a network of 32 bits; with ternary weights and
+membranes; with gates besides; and without the channels that these left open least.
 
     make bench NAME=spquant DATA_DIR=folder-with-the-data
 
 Each data set of `STEPS` that is found in the folder is trained on: the packaged configuration NAME_spquant, whose phase
-in floats is the baseline; from there on with gates; and from there on without the channels that gates left open least,
-the gates staying. Runs are kept in runs/spquant and go on where they stopped. Hasssan, Meng, Anupreetham, Seo, Front.
-Neurosci. 18:1440000: up to 13 times less memory, more than 4.7 times fewer FLOPs, less than 1.8 points of accuracy.
+in floats is the baseline; from there on with gates; and from there on, for all samples alike, without the channels that
+the gates left open least and without gates. Runs are kept in runs/spquant and go on where they stopped. Hasssan, Meng,
+Anupreetham, Seo, Front. Neurosci. 18:1440000: up to 13 times less memory, more than 4.7 times fewer FLOPs, less than
+1.8 points of accuracy.
 """
 
 import argparse
@@ -42,16 +43,17 @@ MEASURED, HELD = 500, 5
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done with a data set beyond its configuration: how much of the channels is pruned, how much of what is
-    left gates are to leave open, and for how many epochs each of the two steps is trained."""
+    """What is done with a data set beyond its configuration: how much of the channels gates are to leave open, how much
+    of the channels is pruned then, and for how many epochs each of the two steps is trained."""
 
-    pruned: float
     open: float
-    epochs: int
+    pruned: float
+    gated_epochs: int
+    pruned_epochs: int
 
 
-STEPS = {"fashion_mnist": Steps(0.45, 0.7, 4), "nmnist": Steps(0.45, 0.7, 60),
-         "cifar10": Steps(0.35, 0.5, 30), "cifar10dvs": Steps(0.35, 0.5, 30)}
+STEPS = {"fashion_mnist": Steps(0.7, 0.6, 3, 6), "nmnist": Steps(0.7, 0.6, 60, 100),
+         "cifar10": Steps(0.5, 0.6, 30, 60), "cifar10dvs": Steps(0.5, 0.6, 30, 60)}
 CONFIGS = {"fashion_mnist": "fashion_mnist_spquant", "nmnist": "nmnist_spquant", "cifar10": "resnet19_spquant",
            "cifar10dvs": "vgg9_spquant"}
 
@@ -89,7 +91,7 @@ def measure(figures, name, data_dir):
     figures.add(f"{name}, 32 bits: weights, membranes", " + ".join(meters.size(meters.BASELINE_BITS * sum(
         getattr(each, what) for each in memory)) for what in ("weights", "membranes")), "")
     whole = None
-    for what, network in zip(("ternary", "with gates", "with gates, pruned"), networks, strict=True):
+    for what, network in zip(("ternary", "with gates", "pruned"), networks, strict=True):
         accuracy = 100 * network.notes["accuracy"]["torch"]
         figures.add(f"{name}, {what}: accuracy", accuracy, "%", *lost(baseline, accuracy))
         memory = meters.memory(network)
@@ -102,9 +104,9 @@ def measure(figures, name, data_dir):
         whole = whole or flops
         if what != "ternary":
             left = 1 - meters.reduction(flops, whole)
-            last = what == "with gates, pruned"
-            figures.add(f"{name}, {what}: FLOPs", 1 / left, "times fewer, gates counted",
-                        *((f">= {FLOPS}", 1 / left >= FLOPS) if last else ()))
+            aim = (f">= {FLOPS}", 1 / left >= FLOPS) if what == "pruned" else ()
+            figures.add(f"{name}, {what}: FLOPs", 1 / left, "times fewer, gates counted", *aim)
+        if what == "with gates":
             figures.add(f"{name}, {what}: open channels", ", ".join(f"{each.open:.0%}" for each in seen), "by layer")
             for gate in ("auto", "always"):
                 in_gateware(figures, f"{name}, {what}, gates {gate}", network, inputs[:HELD], gate)
@@ -119,15 +121,18 @@ def lost(baseline, accuracy):
 def trained(name, data_dir):
     """The checkpoints of the three steps."""
     steps, dense = STEPS[name], configuration.load(CONFIGS[name])
-    training = dataclasses.replace(dense.training, epochs_float=0, epochs_quantized=steps.epochs)
+
+    def trained_for(epochs, **changes):
+        return dataclasses.replace(dense, **changes, training=dataclasses.replace(
+            dense.training, epochs_float=0, epochs_quantized=epochs))
+
     gate = configuration.ChannelGate(predictor="mean", weights=Ternary(), share=steps.open, strength=STRENGTH)
     layers = tuple(dataclasses.replace(layer, gate=gate) if isinstance(layer, configuration.ConvLayer) else layer
                    for layer in dense.layers)
-    gated = dataclasses.replace(dense, layers=layers, training=training)
-    pruned = dataclasses.replace(gated, pruning=Pruning(steps.pruned, "layer", Channels("gates")))
-    checkpoint = train.train(dense, FOLDER / name / "ternary", data_dir=data_dir)
-    yield checkpoint
-    for what, config in (("gated", gated), ("pruned", pruned)):
+    gated = trained_for(steps.gated_epochs, layers=layers)
+    pruned = trained_for(steps.pruned_epochs, pruning=Pruning(steps.pruned, "layer", Channels("gates")))
+    checkpoint = None
+    for what, config in (("ternary", dense), ("gated", gated), ("pruned", pruned)):
         checkpoint = train.train(config, FOLDER / name / what, data_dir=data_dir, start=checkpoint)
         yield checkpoint
 

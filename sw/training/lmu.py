@@ -21,6 +21,7 @@ import functools
 
 import torch
 from scipy.signal import cont2discrete
+from spikeloom.errors import SpikeloomError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -44,23 +45,48 @@ def legendre(order, window):
     return torch.from_numpy(a.copy()), torch.from_numpy(b[:, 0].copy())
 
 
-def filtered(u, order, window, fourier):
-    """The memory (time steps, batch, order) of inputs ``u`` (time steps, batch), from nothing; ``fourier`` says by
-    which of two ways that give the same but for rounding."""
-    return _Filter.apply(u, order, window, fourier)
+def filtered(u, order, window, begin=0, fourier=None):
+    """The memory (time steps, batch, order) of inputs ``u`` (time steps, batch), without the first ``begin`` ones.
+
+    ``fourier`` says by which of two ways that give the same but for rounding; by default the faster one.
+    """
+    if fourier is None:
+        fourier = not begin and (u.is_cuda or order >= FOURIER_ORDER)
+    if fourier:
+        return _Transformed.apply(u, order, window)[begin:]
+    response = impulse(order, window, begin).to(u).flip(1) if begin else u.new_zeros(order, 0)
+    return _Stepped.apply(u[begin:], u[:begin].T @ response.T, order, window)
 
 
-class _Filter(torch.autograd.Function):
+class _Stepped(torch.autograd.Function):
+    """The memory of ``u``, one time step after the other, from a memory ``m`` (batch, order) on."""
+
     @staticmethod
-    def forward(ctx, u, order, window, fourier):
-        ctx.fields = order, window, fourier
-        if not fourier:
-            a, b = (each.to(u) for each in legendre(order, window))
-            memory = u.new_empty(*u.shape, order)
-            m, a, b = u.new_zeros(u.shape[1], order), a.T.contiguous(), b[None]
-            for x, out in zip(u.unbind(), memory.unbind(), strict=True):
-                m = torch.mm(m, a, out=out).addmm_(x[:, None], b)
-            return memory
+    def forward(ctx, u, m, order, window):
+        ctx.fields = order, window
+        a, b = (each.to(u) for each in legendre(order, window))
+        memory, a, b = u.new_empty(*u.shape, order), a.T.contiguous(), b[None]
+        for x, out in zip(u.unbind(), memory.unbind(), strict=True):
+            m = torch.mm(m, a, out=out).addmm_(x[:, None], b)
+        return memory
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = (each.to(grad) for each in legendre(*ctx.fields))
+        u_grad, carried = grad.new_empty(grad.shape[:2]), torch.zeros_like(grad[0])
+        for each, out in zip(reversed(grad.unbind()), reversed(u_grad.unbind()), strict=True):
+            m_grad = each + carried
+            torch.mv(m_grad, b, out=out)
+            carried = m_grad @ a
+        return u_grad, carried, None, None
+
+
+class _Transformed(torch.autograd.Function):
+    """The memory of ``u`` by Fourier transform, from nothing on."""
+
+    @staticmethod
+    def forward(ctx, u, order, window):
+        ctx.fields = order, window
         length = 2 * len(u)
         response = torch.fft.rfft(impulse(order, window, len(u)).to(u), length)
         memory = u.new_empty(*u.shape, order)
@@ -71,21 +97,13 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        order, window, fourier = ctx.fields
-        u_grad = grad.new_empty(grad.shape[:2])
-        if not fourier:
-            a, b = (each.to(grad) for each in legendre(order, window))
-            carried = torch.zeros_like(grad[0])
-            for each, out in zip(reversed(grad.unbind()), reversed(u_grad.unbind()), strict=True):
-                carried = torch.addmm(each, carried, a)
-                torch.mv(carried, b, out=out)
-            return u_grad, None, None, None
-        length = 2 * len(grad)
+        order, window = ctx.fields
+        u_grad, length = grad.new_empty(grad.shape[:2]), 2 * len(grad)
         response = torch.fft.rfft(impulse(order, window, len(grad)).to(grad), length).conj()
         for part in _parts(u_grad, order):
             spectrum = torch.fft.rfft(grad[:, part].permute(1, 2, 0), length)
             u_grad[:, part] = torch.fft.irfft((spectrum * response).sum(1), length)[:, :len(grad)].T
-        return u_grad, None, None, None
+        return u_grad, None, None
 
 
 def _parts(u, order):
@@ -126,6 +144,9 @@ class LMU(ActivityLayer):
         and they are computed again. 0 keeps all
     truncate : int
         the last so many time steps are differentiated through, and take what was before as given. 0: all
+    late : int
+        while training, neurons begin so many time steps before the end, with nothing sent before: enough where only
+        what is sent at the end counts, and much faster. Only for a memory that is a filter, which has heard all. 0: all
 
     Parameters (latents): ``input_encoder`` e_x (n_in,), ``input_weight`` W_x (size, n_in), ``memory_weight`` W_m (size,
     order); with feedback ``hidden_encoder`` e_h (size,), ``memory_encoder`` e_m (order,); where it is recurrent
@@ -135,10 +156,10 @@ class LMU(ActivityLayer):
     kind = "lmu"
 
     def __init__(self, input_shape, size, *, order, window, hidden=None, memory=None, exact=True, feedback=False,
-                 recurrent=False, segment=0, truncate=0, high=1.0, name="lmu", source=None):
+                 recurrent=False, segment=0, truncate=0, late=0, high=1.0, name="lmu", source=None):
         super().__init__(input_shape, size, high=high, name=name, source=source)
         self.order, self.window, self.exact = order, float(window), exact
-        self.segment, self.truncate = segment, truncate
+        self.segment, self.truncate, self.late = segment, truncate, late
         self.input_encoder = nn.Parameter(torch.empty(self.n_in))
         self.input_weight = nn.Parameter(torch.empty(size, self.n_in))
         self.memory_weight = nn.Parameter(torch.empty(size, order))
@@ -148,6 +169,9 @@ class LMU(ActivityLayer):
         for what, spiking in (("hidden", hidden), ("memory", memory)):
             if spiking:
                 self.quantizers[what] = Quantizer(spiking)
+        if late and not self.linear:
+            raise SpikeloomError(f"Layer {name}: late is for a memory that is a filter of the input, not with feedback "
+                                 "or a spiking memory that is not exact")
         self.reset_parameters()
 
     def reset_parameters(self, generator=None):
@@ -170,9 +194,11 @@ class LMU(ActivityLayer):
         if quantized:
             self.to_layer()
         x = z.expand(time_steps or len(z), -1, -1) / self.high
+        late = max(0, len(x) - self.late) if self.late and self.training else 0
+        memory, state = self._start(x, late)
+        before, x = x[:late], x[late:]
+        hs, ms = ([before.new_zeros(*before.shape[:2], size)] for size in (self.shape[2], self.order))
         begin = max(0, len(x) - self.truncate) if self.truncate else 0
-        memory, state = self._start(x)
-        hs, ms = [], []
         for part, learning in self._segments(len(x), begin):
             with torch.set_grad_enabled(learning and torch.is_grad_enabled()):
                 remembered = memory if memory is None else memory[part]
@@ -192,14 +218,13 @@ class LMU(ActivityLayer):
         for first in range(begin, time_steps, each):
             yield slice(first, min(first + each, time_steps)), True
 
-    def _start(self, x):
-        """The memory of all time steps of inputs ``x`` where it is a filter, otherwise None, and what goes on from time
-        step to time step, before the first: m, m̂, ĥ, and v of memory and of neurons."""
+    def _start(self, x, begin):
+        """The memory of inputs ``x`` from time step ``begin`` on where it is a filter, otherwise None, and what goes on
+        from time step to time step, before that: m, m̂, ĥ, and v of memory and of neurons."""
         memory = None
         if self.linear:
-            fourier = x.is_cuda or self.order >= FOURIER_ORDER
-            memory = filtered(x[..., 0] if self._encodes_later(x) else x @ self.input_encoder, self.order, self.window,
-                              fourier)
+            u = x[..., 0] if self._encodes_later(x) else x @ self.input_encoder
+            memory = filtered(u, self.order, self.window, begin)
         m, h = (x.new_zeros(x.shape[1], count) for count in (self.order, self.shape[2]))
         v = [self.quantizers[what].residual(like) if what in self.quantizers else None
              for what, like in (("memory", m), ("hidden", h))]

@@ -197,7 +197,8 @@ class LMU(ActivityLayer):
         late = max(0, len(x) - self.late) if self.late and self.training else 0
         memory, state = self._start(x, late)
         before, x = x[:late], x[late:]
-        hs, ms = ([before.new_zeros(*before.shape[:2], size)] for size in (self.shape[2], self.order))
+        hs = [before.new_zeros(*before.shape[:2], self.shape[2])] if late else []
+        ms = [before.new_zeros(*before.shape[:2], self.order)] if late and record else []
         begin = max(0, len(x) - self.truncate) if self.truncate else 0
         for part, learning in self._segments(len(x), begin):
             with torch.set_grad_enabled(learning and torch.is_grad_enabled()):
@@ -207,8 +208,8 @@ class LMU(ActivityLayer):
                 else:
                     h, m, *state = self._run(x[part], remembered, *state)
             hs.append(h)
-            ms.append(m)
-        return torch.cat(hs), torch.cat(ms) if record else None
+            ms += [m] if record else []
+        return torch.cat(hs) if len(hs) > 1 else hs[0], torch.cat(ms) if record else None
 
     def _segments(self, time_steps, begin):
         """(slice, whether it is differentiated through) of all time steps."""

@@ -43,18 +43,13 @@ from .attention import JointAttention, sigmoid_table
 from .baselines import GRU, LSTM
 from .gates import PREDICTORS, SpikingBlockGate, SpikingChannelGate
 from .hybrid import ActivityLayer, HybridDense, Spiking
+from .layers import SpikingConv2d, SpikingDense
 from .lmu import LMU
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .membranes import Levels, Shared, Tanh
-from .model import (
-    BatchNorm,
-    NoNorm,
-    SpikingConv2d,
-    SpikingDense,
-    SpikingNetwork,
-    SpikingShortcut,
-)
+from .model import SpikingNetwork
 from .neuron import Neuron
+from .norm import BatchNorm, NoNorm
 from .pruning import Pruning
 from .quantizers import (
     SAWB,
@@ -68,6 +63,7 @@ from .quantizers import (
     ThresholdTernary,
 )
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
+from .synapses import SpikingShortcut
 from .unrolled import SpikingUnrolled
 
 PACKAGED = Path(__file__).parents[1] / "configs"
@@ -403,6 +399,7 @@ class LMULayer(_Activities):
     recurrent: bool = False
     segment: int = 0
     truncate: int = 0
+    late: int = 0
     kind, layer = "lmu", LMU
 
     def __post_init__(self):
@@ -411,7 +408,7 @@ class LMULayer(_Activities):
             raise SpikeloomError(f"order must be between 1 and 1024, not {self.order}")
         if not 1 <= self.window <= 65535:
             raise SpikeloomError(f"window must be between 1 and 65535 time steps, not {self.window}")
-        for name in ("segment", "truncate"):
+        for name in ("segment", "truncate", "late"):
             if getattr(self, name) < 0:
                 raise SpikeloomError(f"{name} must be 0 or more, not {getattr(self, name)}")
 

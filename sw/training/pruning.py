@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from spikeloom.errors import SpikeloomError
 
-from .model import SpikingConv2d, SpikingDense
+from .layers import SpikingConv2d
 
 SCOPES = ("global", "layer")
 
@@ -64,7 +64,7 @@ class Words:
         shape = synapses.weight.shape
         out = torch.arange(shape[0])
         group = -(-len(out) // self.lanes), out // self.lanes
-        if isinstance(synapses, SpikingDense):
+        if len(shape) == 2:
             parts = [(*group, 0), (shape[1], torch.arange(shape[1]), 1)]
         else:
             # By the channel of the map, as a word's outputs may be of several groups of a convolution.

@@ -3,7 +3,7 @@
 import numpy as np
 from spikeloom.network import Dense
 
-from .model import SpikingConv2d
+from .layers import SpikingConv2d
 
 
 class SpikingUnrolled(SpikingConv2d):

@@ -1,5 +1,5 @@
 """Random networks and inputs for property tests: every kind of leak, reset, firing and weight, of convolution, pool,
-shortcut and attention."""
+shortcut and attention; and of recurrence, delay, activation and further state."""
 
 import dataclasses
 import math
@@ -12,8 +12,10 @@ from spikeloom.network import (
     INPUT,
     LONGEST_KERNEL,
     RESETS,
+    Adaptation,
     Attention,
     BlockGate,
+    Branch,
     ChannelGate,
     Conv2d,
     Dense,
@@ -24,10 +26,13 @@ from spikeloom.network import (
     Network,
     NoLeak,
     Pool,
+    ReLU,
     ShiftLeak,
     Shortcut,
     Silent,
     Spike,
+    SynapticCurrent,
+    TableActivation,
     TableLeak,
     WeightFormat,
 )
@@ -118,7 +123,16 @@ def networks(draw, max_layers=3):
     for number in range(draw(st.integers(1, max_layers))):
         made.append(draw(layers(size, f"layer_{number}")))
         size = made[-1].n_out
-    return Network(entry, tuple(made), draw(st.integers(1, 7)), draw(st.sampled_from(["count", "membrane"])))
+    return checked(entry, made, draw(st.integers(1, 7)), draw(st.sampled_from(["count", "membrane"])))
+
+
+def checked(*fields, **options):
+    """The `Network`, unless it is one whose sums grow too large."""
+    try:
+        return Network(*fields, **options)
+    except SpikeloomError as error:  # heavy weights, large values, pooled sums
+        assume("beyond the 2^24" not in str(error))
+        raise
 
 
 @st.composite
@@ -234,12 +248,83 @@ def map_networks(draw, max_layers=4, attention=False, gated=False):
     made.append(Dense(name="last", source=draw(st.sampled_from([source, None])), pool=pool, attention=attention,
                       input_shape=None if any_map else shape, **draw(weights(classes * votes, n_in)),
                       **draw(neurons(classes * votes))))
-    try:
-        return Network(entry, tuple(made), time_steps, draw(st.sampled_from(["count", "membrane"])),
-                       votes=votes)
-    except SpikeloomError as error:  # pooled sums of large values times large weights
-        assume("beyond the 2^24" not in str(error))
-        raise
+    return checked(entry, made, time_steps, draw(st.sampled_from(["count", "membrane"])), votes=votes)
+
+
+@st.composite
+def leaks(draw, width):
+    """A leak of a state of so many bits."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    table = rng.integers(-(2 ** (width - 1)), 2 ** (width - 1), 2**width)
+    return draw(st.sampled_from([NoLeak(), FullLeak(), ShiftLeak(1), ShiftLeak(4), TableLeak(tuple(table.tolist()))]))
+
+
+@st.composite
+def dynamics(draw, fire, channels):
+    """The fields of a layer's neurons that are about activation, synaptic current and adaptation."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    act = draw(st.sampled_from([None, None, ReLU(), TableActivation]))
+    if act is TableActivation:
+        reach = draw(st.sampled_from([2, 30, 2000]))
+        table = rng.integers(-reach, reach + 1, 2 ** draw(st.integers(1, 6)))
+        act = TableActivation(tuple(table.tolist()), draw(st.sampled_from([0, 1, 3, 12, 48])))
+    current = adaptation = None
+    if draw(st.booleans()):
+        width = draw(st.sampled_from([2, 4, 8, 16]))
+        current = SynapticCurrent(width, draw(leaks(width)))
+    if isinstance(fire, Spike) and draw(st.booleans()):
+        width = draw(st.sampled_from([2, 4, 8, 16]))
+        adaptation = Adaptation(width, draw(leaks(width)), rng.integers(-3, 2 ** (width - 1) + 2, channels))
+    return {"act": act, "current": current, "adaptation": adaptation}
+
+
+@st.composite
+def recurrent_networks(draw, max_layers=4, maps=True):
+    """A `Network` of one to ``max_layers`` small layers that take what any of them fires, themselves too, by any delay,
+    with all that neurons can be; with ``maps`` the first ones may be convolutions, with shortcuts and gates."""
+    rows = draw(st.integers(1, 3)) if maps else 1
+    entry = InputFormat(rows * rows * 2, draw(st.sampled_from([1, 1, 4])), (rows, rows, 2))
+    count = draw(st.integers(1, max_layers))
+    convolved = draw(st.integers(0, count - 1)) if maps else 0
+    names = [f"layer_{number}" for number in range(count)]
+    shapes = {INPUT: entry.shape} | {
+        name: (rows, rows, draw(st.integers(1, 3))) if number < convolved else (1, 1, draw(st.integers(1, 5)))
+        for number, name in enumerate(names)}
+    of_neurons = {name: draw(neurons(shapes[name][2])) for name in names}
+    order = [*shapes]
+
+    def synapses(name, sources):
+        """The source and the delay of one branch of the layer ``name``."""
+        source = draw(st.sampled_from(sources))
+        least = 0 if order.index(source) < order.index(name) else 1
+        return {"source": source, "delay": draw(st.sampled_from([least, least, 1, 2, 3, 9]))}
+
+    made = []
+    for number, name in enumerate(names):
+        before, (*_, channels) = order[number], shapes[name]
+        sources = order[:convolved + 1] if number < convolved else order
+        own = synapses(name, sources)
+        fields = own | of_neurons[name] | draw(dynamics(of_neurons[name]["fire"], channels)) | {
+            "name": name, "input_shape": shapes[own["source"]]}
+        others = [synapses(name, sources) for _ in range(draw(st.integers(0, 1 if number < convolved else 2)))]
+        if before not in [each["source"] for each in (own, *others)]:  # each feeds the next one at least
+            others = [{"source": before, "delay": draw(st.integers(0, 2))}, *others[1:]]
+        n_in = [math.prod(shapes[each["source"]]) for each in others]
+        if number < convolved:
+            shortcut = next((Shortcut(**each, input_shape=shapes[each["source"]],
+                                      **draw(weights(channels, shapes[each["source"]][2], 1, 1))) for each in others),
+                            None)
+            layer = Conv2d(**fields, **draw(weights(channels, shapes[own["source"]][2], 3, 3)), padding=1,
+                           shortcut=shortcut)
+            bounds = entry.bounds if own["source"] == INPUT else [
+                getattr(of_neurons[own["source"]]["fire"], end) for end in ("low", "high")]
+            made.append(draw(gates(layer, bounds[1])) if bounds[0] >= 0 and draw(st.booleans()) else layer)
+        else:
+            pool = draw(pools(shapes[own["source"]]))
+            size = math.prod(pool.shape(shapes[own["source"]]) if pool else shapes[own["source"]])
+            made.append(Dense(**fields, **draw(weights(channels, size)), pool=pool, others=tuple(
+                Branch(**each, **draw(weights(channels, each_in))) for each, each_in in zip(others, n_in, strict=True))))
+    return checked(entry, made, draw(st.integers(1, 9)), draw(st.sampled_from(["count", "membrane"])))
 
 
 @st.composite

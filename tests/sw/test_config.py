@@ -12,7 +12,7 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.training import config, losses, quantizers
 from spikeloom.training.attention import sigmoid_table
 from spikeloom.training.membranes import Levels, Shared, Tanh
-from spikeloom.training.model import BatchNorm
+from spikeloom.training.norm import BatchNorm
 
 PACKAGED = sorted(path.stem for path in config.PACKAGED.glob("*.toml"))
 

@@ -15,6 +15,7 @@ from spikeloom.network import Adaptation, Branch, Dense, InputFormat, Network, S
 from spikeloom.shrink import shrink
 from spikeloom.training import config, model, train
 from spikeloom.training.gates import SpikingBlockGate, SpikingChannelGate
+from spikeloom.training.layers import SpikingConv2d, SpikingDense
 from spikeloom.training.neuron import Neuron
 from spikeloom.training.pruning import Channels, Pruning
 from spikeloom.training.quantize import quantize
@@ -85,7 +86,7 @@ def test_the_softmax_is_the_published_one():
 
 def test_gates_of_exact_integers_decide_as_the_reference_does():
     torch.manual_seed(2)
-    first = model.SpikingConv2d((6, 5, 3), 4, Neuron(4), name="first", gate=SpikingChannelGate((6, 5, 3), 4, high=3,
+    first = SpikingConv2d((6, 5, 3), 4, Neuron(4), name="first", gate=SpikingChannelGate((6, 5, 3), 4, high=3,
                                                                                             predictor="mean"))
     first.block_gate = SpikingBlockGate(first.shape, rows=2, columns=2)
     with torch.no_grad():
@@ -134,8 +135,8 @@ def test_noise_is_the_same_every_time(run):
 def test_only_gates_that_are_asked_to_close_cost_anything():
     torch.manual_seed(1)
     net = model.SpikingNetwork(InputFormat(32, 1, (4, 4, 2)), [
-        model.SpikingConv2d((4, 4, 2), 3, Neuron(4), gate=SpikingChannelGate((4, 4, 2), 3, share=0.25, strength=2.0)),
-        model.SpikingDense((4, 4, 3), 2, Neuron(4), name="last")], 2)
+        SpikingConv2d((4, 4, 2), 3, Neuron(4), gate=SpikingChannelGate((4, 4, 2), 3, share=0.25, strength=2.0)),
+        SpikingDense((4, 4, 3), 2, Neuron(4), name="last")], 2)
     assert net.penalty == 0
     z = torch.ones(5, 2, 32)
     net(z)
@@ -179,7 +180,7 @@ def test_layers_without_gates_keep_their_channels(run):
 
 def test_pruning_by_gates_needs_some():
     net = model.SpikingNetwork(InputFormat(32, 1, (4, 4, 2)), [
-        model.SpikingConv2d((4, 4, 2), 3, Neuron(4)), model.SpikingDense((4, 4, 3), 2, Neuron(4), name="last")], 2)
+        SpikingConv2d((4, 4, 2), 3, Neuron(4)), SpikingDense((4, 4, 3), 2, Neuron(4), name="last")], 2)
     pruning = Pruning(0.5, granularity=Channels("gates"))
     pruning.prepare(net)
     with pytest.raises(SpikeloomError, match="no gate has ever been closed"):
@@ -235,9 +236,9 @@ def test_what_shrinks_computes_the_same(data):
 
 def test_channels_go_where_nothing_binds_them():
     def made(**options):
-        layers = [model.SpikingConv2d((4, 4, 2), 4, Neuron(4), name="first", threshold=2.0),
-                  model.SpikingConv2d((4, 4, 4), 6, Neuron(4), name="second", threshold=2.0, **options),
-                  model.SpikingDense((4, 4, 6), 2, Neuron(4), name="last")]
+        layers = [SpikingConv2d((4, 4, 2), 4, Neuron(4), name="first", threshold=2.0),
+                  SpikingConv2d((4, 4, 4), 6, Neuron(4), name="second", threshold=2.0, **options),
+                  SpikingDense((4, 4, 6), 2, Neuron(4), name="last")]
         with torch.no_grad():
             for layer in layers:
                 layer.weight.fill_(1)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs as random_inputs
-from networks import map_networks, networks
+from networks import map_networks, networks, recurrent_networks
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
@@ -26,7 +26,11 @@ from spikeloom.network import (
 )
 from spikeloom.training import attention as joint
 from spikeloom.training import model, quantizers
+from spikeloom.training.layers import SpikingConv2d, SpikingDense
 from spikeloom.training.neuron import Neuron
+from spikeloom.training.norm import EPSILON, BatchNorm, NoNorm
+from spikeloom.training.scan import scan
+from spikeloom.training.synapses import SpikingShortcut
 
 
 def assert_same(network, x):
@@ -65,6 +69,13 @@ def test_attention_in_torch_equals_the_reference(data):
 @settings(max_examples=200, deadline=None)
 def test_gates_in_torch_equal_the_reference(data):
     network = data.draw(map_networks(max_layers=3, gated=True))
+    assert_same(network, data.draw(random_inputs(network)))
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_recurrence_in_torch_equals_the_reference(data):
+    network = data.draw(recurrent_networks())
     assert_same(network, data.draw(random_inputs(network)))
 
 
@@ -256,7 +267,7 @@ def test_an_attention_begins_where_the_sigmoid_is_steep():
 
 
 def test_latents_of_an_attention_stay_on_their_grid():
-    layer = model.SpikingDense((1, 2, 3), 2, Neuron(6), attention=joint.JointAttention((1, 2, 3), 4))
+    layer = SpikingDense((1, 2, 3), 2, Neuron(6), attention=joint.JointAttention((1, 2, 3), 4))
     with torch.no_grad():
         for parameter in layer.attention.parameters():
             parameter.fill_(-70.0)
@@ -277,10 +288,10 @@ def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options
     """Two layers whose weights are of this kind, with thresholds and biases of all sizes; and inputs."""
     generator = torch.Generator().manual_seed(seed)
     shape, options = (5, 4, 3), {"weights": weights, "norm": norm, "threshold": 3.0, **options}
-    shortcut = model.SpikingShortcut("input", shape, 6, weights=quantizers.Integer(8))
-    first = model.SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", shortcut=shortcut, **options)
+    shortcut = SpikingShortcut("input", shape, 6, weights=quantizers.Integer(8))
+    first = SpikingConv2d(shape, 6, Neuron(v_width, ShiftLeak(2)), name="first", shortcut=shortcut, **options)
     gates = joint.JointAttention((5, 4, 6), 4, weights=weights) if attention else None
-    last = model.SpikingDense((5, 4, 6), 4, Neuron(v_width), name="last", attention=gates, pool=Pool("max", 2, 2),
+    last = SpikingDense((5, 4, 6), 4, Neuron(v_width), name="last", attention=gates, pool=Pool("max", 2, 2),
                               **options)
     for layer in (first, last):
         for branch in layer.branches:
@@ -295,7 +306,7 @@ def scaled(weights, norm=None, *, attention=False, v_width=10, seed=3, **options
 
 
 @pytest.mark.parametrize("attention", [False, True])
-@pytest.mark.parametrize("norm", [None, model.BatchNorm()])
+@pytest.mark.parametrize("norm", [None, BatchNorm()])
 @pytest.mark.parametrize("weights", SCALED, ids=str)
 def test_weights_with_a_step_end_in_the_same_integers(weights, norm, attention):
     if attention and isinstance(weights, quantizers.NormalizedBinary):
@@ -319,7 +330,7 @@ def test_weights_with_a_step_end_in_the_same_integers(weights, norm, attention):
     assert 0 < trace.spikes[0].mean() < 1 and len(np.unique(trace.membranes[0])) > 3
 
 
-@pytest.mark.parametrize("norm", [None, model.BatchNorm()])
+@pytest.mark.parametrize("norm", [None, BatchNorm()])
 @pytest.mark.parametrize("weights", [quantizers.LearnedRange(8), quantizers.SAWB(8)], ids=str)
 def test_fine_integers_do_what_floats_do(weights, norm):
     """Thresholds, biases and statistics mean the same before and after quantization, whatever the step."""
@@ -337,11 +348,11 @@ def test_fine_integers_do_what_floats_do(weights, norm):
     assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.95
 
 
-@pytest.mark.parametrize("norm", [model.NoNorm(), model.BatchNorm(alpha=0.5)])
+@pytest.mark.parametrize("norm", [NoNorm(), BatchNorm(alpha=0.5)])
 def test_a_threshold_for_the_whole_layer(norm):
     torch.manual_seed(0)
     x = torch.randint(0, 2, (8, 5, 20))
-    layers = {kind: model.SpikingDense(20, 6, Neuron(10), norm=norm, threshold=3.0, thresholds=kind)
+    layers = {kind: SpikingDense(20, 6, Neuron(10), norm=norm, threshold=3.0, thresholds=kind)
               for kind in ("channel", "layer", "fixed")}
     grads = {}
     for kind, layer in layers.items():
@@ -357,18 +368,18 @@ def test_a_threshold_for_the_whole_layer(norm):
     layers["fixed"].take(layers["layer"])
     assert layers["fixed"].threshold.tolist() == [7.0] * 6
     made = layers["layer"].to_layer()
-    if isinstance(norm, model.NoNorm):
+    if isinstance(norm, NoNorm):
         assert made.threshold.tolist() == [7] * 6
     else:
         assert made.threshold.tolist() == (7 * layers["layer"].deviation).round().int().tolist()
     layers["layer"].take(layers["channel"])
     assert layers["layer"].threshold.item() == 2.5
-    binary = model.SpikingDense(20, 6, Neuron(10), weights=quantizers.NormalizedBinary(), thresholds="layer")
+    binary = SpikingDense(20, 6, Neuron(10), weights=quantizers.NormalizedBinary(), thresholds="layer")
     binary.limit()
 
 
 def test_thresholds_and_biases_are_counted_in_steps():
-    layer = model.SpikingDense(3, 2, Neuron(8), weights=quantizers.LearnedRange(3), threshold=2.0)
+    layer = SpikingDense(3, 2, Neuron(8), weights=quantizers.LearnedRange(3), threshold=2.0)
     quantizer = layer.weight_quantizer
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.5, -0.2, 9.0], [-1.6, 0.0, 0.74]]))
@@ -389,8 +400,8 @@ def test_thresholds_and_biases_are_counted_in_steps():
 
 def test_batch_norm_absorbs_a_scale():
     x = torch.randint(0, 2, (3, 5, 20), generator=torch.Generator().manual_seed(1)).float()
-    for norm in (None, model.BatchNorm()):
-        layer = model.SpikingDense(20, 6, Neuron(10), weights=quantizers.LearnedRange(3), threshold=2.0, norm=norm)
+    for norm in (None, BatchNorm()):
+        layer = SpikingDense(20, 6, Neuron(10), weights=quantizers.LearnedRange(3), threshold=2.0, norm=norm)
         layer(x)[0].sum().backward()
         assert layer.weight_quantizer.a.grad is not None and layer.weight.grad.any()
         assert (layer.weight_quantizer.c.grad is None) == (norm is not None)
@@ -401,11 +412,11 @@ def test_batch_norm_absorbs_a_scale():
 
 
 def test_each_channel_has_the_step_of_its_own_sign():
-    layer = model.SpikingDense(4, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
+    layer = SpikingDense(4, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 1.0, -1.0, -1.0], [0.0, 0.0, 0.0, 8.0]]))
     assert layer.step(True).tolist() == [1.0, 1.0]
-    wide = model.SpikingDense(64, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
+    wide = SpikingDense(64, 2, Neuron(8), weights=quantizers.NormalizedBinary(), threshold=3.0)
     with torch.no_grad():
         wide.weight.copy_(torch.stack([torch.linspace(-1, 1, 64), torch.eye(64)[5]]))
     assert wide.step(True).tolist() == [1.0, 0.25]  # mean|ŵ| is 0.87, and 0.25
@@ -413,8 +424,8 @@ def test_each_channel_has_the_step_of_its_own_sign():
 
 
 def test_a_shortcut_counts_steps_of_the_layers_own_weights():
-    shortcut = model.SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.Integer(3), groups=2)
-    layer = model.SpikingConv2d((4, 4, 2), 2, Neuron(6), weights=quantizers.LearnedRange(2), shortcut=shortcut)
+    shortcut = SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.Integer(3), groups=2)
+    layer = SpikingConv2d((4, 4, 2), 2, Neuron(6), weights=quantizers.LearnedRange(2), shortcut=shortcut)
     with torch.no_grad():
         layer.weight_quantizer.c.fill_(0.5)
         shortcut.weight.copy_(torch.tensor([0.9, -3.0]).view(2, 1, 1, 1))
@@ -425,7 +436,7 @@ def test_a_shortcut_counts_steps_of_the_layers_own_weights():
     assert shortcut.weight.grad.flatten().tolist() == [2.0, 2.0]
     torch.testing.assert_close(layer.weight_quantizer.c.grad, torch.tensor(-(0.9 - 2.0) / 0.5**2))
     with pytest.raises(SpikeloomError) as error:
-        model.SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.SAWB(4))
+        SpikingShortcut("input", (4, 4, 2), 2, weights=quantizers.SAWB(4))
     assert str(error.value) == ("Shortcut: its weights count steps of the layer's own, so they cannot be of kind sawb, "
                                 "which has one")
 
@@ -442,10 +453,10 @@ def test_an_attention_has_no_step_for_each_channel():
 @pytest.mark.parametrize("center", [True, False])
 def test_batch_norm_is_the_textbooks_folded(center, part_values, monkeypatch):
     """In floats, neurons with θ = t·σ on currents with b = β·σ − μ are those with θ = t on normalised currents."""
-    monkeypatch.setattr("spikeloom.training.neuron.PART_VALUES", part_values)
+    monkeypatch.setattr("spikeloom.training.scan.PART_VALUES", part_values)
     torch.manual_seed(3)
     neuron = Neuron(8, ShiftLeak(2))
-    layer = model.SpikingConv2d((5, 5, 2), 4, neuron, norm=model.BatchNorm(center=center)).double()
+    layer = SpikingConv2d((5, 5, 2), 4, neuron, norm=BatchNorm(center=center)).double()
     with torch.no_grad():
         layer.threshold.add_(torch.rand(4))
         layer.bias.add_((torch.rand(4) - 0.5) * center)
@@ -454,10 +465,10 @@ def test_batch_norm_is_the_textbooks_folded(center, part_values, monkeypatch):
                                for parameter in (layer.weight, layer.threshold, layer.bias))
     maps = torch.nn.functional.conv2d(z.view(18, 5, 5, 2).permute(0, 3, 1, 2), weight, padding=1)
     if center:
-        normal = torch.nn.functional.batch_norm(maps, None, None, None, bias, True, eps=model.EPSILON)
+        normal = torch.nn.functional.batch_norm(maps, None, None, None, bias, True, eps=EPSILON)
     else:
-        normal = maps / (maps.square().mean((0, 2, 3), keepdim=True) + model.EPSILON).sqrt()
-    expected, _ = model.scan(normal.permute(0, 2, 3, 1).reshape(3, 6, 100), threshold.repeat(25), neuron,
+        normal = maps / (maps.square().mean((0, 2, 3), keepdim=True) + EPSILON).sqrt()
+    expected, _ = scan(normal.permute(0, 2, 3, 1).reshape(3, 6, 100), threshold.repeat(25), neuron,
                              quantized=False)
     spikes, _ = layer(z, quantized=False)
     assert torch.equal(spikes, expected)
@@ -472,12 +483,12 @@ def test_batch_norm_is_the_textbooks_folded(center, part_values, monkeypatch):
     mean = maps.detach().mean((0, 2, 3)) * center
     square = (maps.detach() - mean.view(-1, 1, 1)).square().mean((0, 2, 3))
     torch.testing.assert_close(layer.mean, 0.1 * mean)
-    torch.testing.assert_close(layer.deviation, 0.9 + 0.1 * (square + model.EPSILON).sqrt())
+    torch.testing.assert_close(layer.deviation, 0.9 + 0.1 * (square + EPSILON).sqrt())
     assert layer.to_layer().bias.any() == center
 
 
 def test_batch_norm_becomes_integers():
-    layer = model.SpikingConv2d((1, 1, 1), 2, Neuron(6), kernel=1, norm=model.BatchNorm(alpha=2.0))
+    layer = SpikingConv2d((1, 1, 1), 2, Neuron(6), kernel=1, norm=BatchNorm(alpha=2.0))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
         layer.mean.copy_(torch.tensor([2.2, -3.0]))
@@ -495,7 +506,7 @@ def test_batch_norm_becomes_integers():
 
 
 def test_losses_see_the_mean_of_votes_and_scores_are_their_sum():
-    net = model.SpikingNetwork(InputFormat(2), [model.SpikingDense(2, 6, Neuron(6))], 3, votes=2)
+    net = model.SpikingNetwork(InputFormat(2), [SpikingDense(2, 6, Neuron(6))], 3, votes=2)
     spikes, membranes = [torch.arange(18.0).view(3, 1, 6)], [torch.zeros(3, 1, 6)]
     assert net.classes(spikes, membranes)[0][0].tolist() == [[0.5, 2.5, 4.5]]
     assert net.scores(spikes, membranes).tolist() == [[39, 51, 63]]
@@ -504,14 +515,14 @@ def test_losses_see_the_mean_of_votes_and_scores_are_their_sum():
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_network_survives_the_way_through_torch(data):
-    network = data.draw(networks() | map_networks() | map_networks(attention=True, gated=True))
+    network = data.draw(networks() | map_networks() | map_networks(attention=True, gated=True) | recurrent_networks())
     assert model.from_network(network).to_network().digest == network.digest
 
 
 def test_a_constant_input_equals_its_repetition():
     torch.manual_seed(1)
-    net = model.SpikingNetwork(InputFormat(5), [model.SpikingDense(5, 4, Neuron(5), threshold=2.0),
-                                                model.SpikingDense(4, 3, Neuron(5), threshold=2.0)], 6)
+    net = model.SpikingNetwork(InputFormat(5), [SpikingDense(5, 4, Neuron(5), threshold=2.0, name="first"),
+                                                SpikingDense(4, 3, Neuron(5), threshold=2.0)], 6)
     x = torch.randint(0, 2, (7, 1, 5))
     results = []
     for inputs in (x.expand(-1, 6, -1), x.repeat(1, 6, 1)):
@@ -527,7 +538,7 @@ def test_a_constant_input_equals_its_repetition():
 
 
 def test_to_network_uses_the_quantizers():
-    layer = model.SpikingDense(2, 2, Neuron(6, fire=Spike()), name="only", weights=quantizers.Ternary())
+    layer = SpikingDense(2, 2, Neuron(6, fire=Spike()), name="only", weights=quantizers.Ternary())
     net = model.SpikingNetwork(InputFormat(2), [layer], 4, "membrane")
     with torch.no_grad():
         net.layers[0].weight.copy_(torch.tensor([[0.6, -3.0], [0.4, -0.7]]))

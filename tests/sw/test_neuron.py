@@ -5,10 +5,22 @@ import itertools
 import pytest
 import torch
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import GradedSpike, NoLeak, ShiftLeak, Silent, Spike, TableLeak
-from spikeloom.training import neuron as neurons
+from spikeloom.network import (
+    FullLeak,
+    GradedSpike,
+    NoLeak,
+    ReLU,
+    ShiftLeak,
+    Silent,
+    Spike,
+    SynapticCurrent,
+    TableActivation,
+    TableLeak,
+)
+from spikeloom.training import scan as scans
 from spikeloom.training.membranes import Levels, Shared, Tanh, stored
-from spikeloom.training.neuron import Neuron, scan
+from spikeloom.training.neuron import Adapting, Neuron
+from spikeloom.training.scan import States, advance, scan
 from spikeloom.training.surrogate import ATan, FastSigmoid, Sigmoid, Triangle
 
 TABLE = TableLeak(tuple(v - v // 3 if v > 0 else v // 2 for v in range(-8, 8)))
@@ -30,25 +42,53 @@ class _Step(torch.autograd.Function):
         return grad * ctx.saved_tensors[0], None, None
 
 
-def by_autograd(current, threshold, neuron, time_steps, quantized):
+def leaked(leak, v, lowest, pitch, quantized):
+    if isinstance(leak, ShiftLeak):
+        left = v * (1 - 2.0**-leak.shift)
+        if quantized:
+            down = torch.floor(v.detach() * 2.0**-leak.shift)
+            left = _Step.apply(left, v.detach() - down, torch.ones_like(v))
+        return left
+    if isinstance(leak, TableLeak):
+        table = torch.tensor(leak.table, dtype=v.dtype)
+        place = (v.detach() - lowest) / pitch
+        index = place.floor().clamp(0, len(table) - 2).long()
+        slope = table[index + 1] - table[index]
+        return _Step.apply(v, table[index] + slope * (place - index), slope / pitch)
+    return v * 0 if isinstance(leak, FullLeak) else v
+
+
+def activated(act, i, quantized):
+    if isinstance(act, ReLU):
+        return torch.relu(i)
+    if act is None:
+        return i
+    table = torch.tensor(act.table, dtype=i.dtype)
+    place = (i.detach() / 2**act.shift + len(table) // 2)
+    index = place.floor().clamp(0, len(table) - 2).long()
+    slope = (table[index + 1] - table[index]) * (place >= 0) * (place < len(table) - 1)
+    place = place.clamp(0, len(table) - 1)
+    value = table[place.long()] if quantized else table[index] + (table[index + 1] - table[index]) * (place - index)
+    return _Step.apply(i, value, slope / 2**act.shift)
+
+
+def by_autograd(current, threshold, neuron, time_steps, quantized, step=None, recurrent=(), opened=None):
     """The same recurrence as a graph, one node an operation; only the surrogates are put in by hand."""
-    ones = torch.ones_like(current[0])
-    v, spikes, membranes = torch.zeros_like(current[0]), [], []
+    ones, base = torch.ones_like(current[0]), threshold
+    v, j, a = (torch.zeros_like(current[0]) for _ in range(3))
+    spikes, membranes = [], []
     for t in range(time_steps):
-        if isinstance(neuron.leak, ShiftLeak):
-            leaked = v * (1 - 2.0**-neuron.leak.shift)
-            if quantized:
-                down = torch.floor(v.detach() * 2.0**-neuron.leak.shift)
-                leaked = _Step.apply(leaked, v.detach() - down, ones)
-        elif isinstance(neuron.leak, TableLeak):
-            table = torch.tensor(neuron.leak.table, dtype=v.dtype)
-            place = (v.detach() - neuron.v_min) / neuron.pitch
-            index = place.floor().clamp(0, len(table) - 2).long()
-            slope = table[index + 1] - table[index]
-            leaked = _Step.apply(v, table[index] + slope * (place - index), slope / neuron.pitch)
-        else:
-            leaked = v
-        u = leaked + current[t % len(current)]
+        i = current[t % len(current)]
+        for weights, delay in recurrent:
+            i = i + spikes[t - delay] @ weights.t() if t >= delay else i
+        i = activated(neuron.act, i, quantized)
+        if neuron.current:
+            low, high = neuron.current.bounds
+            i = i + leaked(neuron.current.leak, j, low, 1, quantized)
+            j = i.clamp(low, high) if quantized else i
+        threshold = base + a if neuron.adaptation else base
+        u = leaked(neuron.leak, v, neuron.v_min, neuron.pitch, quantized) + i
+        u = u if opened is None else u * opened[t]
         if isinstance(neuron.fire, Silent):
             z = torch.zeros_like(u)
         elif isinstance(neuron.fire, GradedSpike):
@@ -70,15 +110,19 @@ def by_autograd(current, threshold, neuron, time_steps, quantized):
         else:
             v = u
         if quantized and neuron.grid:
-            slope = neuron.membrane.slope(v.detach(), threshold.detach())
-            kept = stored(neuron.grid, v.detach(), threshold.detach())
+            slope = neuron.membrane.slope(v.detach(), base.detach())
+            kept = stored(neuron.grid, v.detach(), base.detach())
             if neuron.grid.step is None:  # levels go with the threshold
-                along = (kept - v.detach() * slope) / threshold.detach()
-                v = _Step.apply(v, kept, slope) + _Step.apply(threshold.expand_as(v), torch.zeros_like(kept), along)
+                along = (kept - v.detach() * slope) / base.detach()
+                v = _Step.apply(v, kept, slope) + _Step.apply(base.expand_as(v), torch.zeros_like(kept), along)
             else:
                 v = _Step.apply(v, kept, slope)
         elif quantized:
             v = v.clamp(neuron.v_min, neuron.v_max)
+        if neuron.adaptation:
+            low, high = neuron.adaptation.bounds
+            a = leaked(neuron.adaptation.leak, a, low, 1, quantized) + step * z
+            a = a.clamp(low, high) if quantized else a
         spikes.append(z)
         membranes.append(v)
     return torch.stack(spikes), torch.stack(membranes)
@@ -122,6 +166,81 @@ def test_gradients_equal_autograd(used, constant, quantized):
         names = ("spikes", "membranes", "gradient in current", "gradient in threshold")
         for name, one, other in zip(names, *results, strict=True):
             torch.testing.assert_close(one, other, msg=lambda m, n=name, k=neuron: f"{n} of {k}: {m}")
+
+
+DYNAMICS = [
+    {"act": ReLU()}, {"act": TableActivation((-5, -2, 0, 4), 2)}, {"current": SynapticCurrent(4, ShiftLeak(1))},
+    {"act": ReLU(), "current": SynapticCurrent(4, TABLE)}, {"adaptation": Adapting(4, ShiftLeak(2))},
+    {"adaptation": Adapting(4, TABLE), "reset": "zero", "membrane": Levels()},
+    {"adaptation": Adapting(3, NoLeak()), "current": SynapticCurrent(5, FullLeak()), "reset": "none",
+     "act": TableActivation((-5, -2, 0, 4), 2), "leak": FullLeak()},
+    {"fire": GradedSpike(-2, 3), "act": ReLU(), "current": SynapticCurrent(4, NoLeak())}, {},
+    {"adaptation": Adapting(4, ShiftLeak(1)), "detach_reset": True}, {"fire": GradedSpike(-2, 3), "reset": "zero"}]
+
+
+def gradients(run, inputs, quantized):
+    """What a ``run`` of leaves like ``inputs`` gives, with a loss on all of it, and its gradients."""
+    leaves = [each.clone().requires_grad_() for each in inputs]
+    found = run(*leaves)
+    torch.manual_seed(8)
+    loss = sum((each * torch.randn_like(each)).sum() for each in found)
+    return *found, *(torch.zeros_like(leaf) if grad is None else grad
+                     for leaf, grad in zip(leaves, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True))
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+@pytest.mark.parametrize("time_steps", [0, 6])  # 0: a current that is constant over 6
+@pytest.mark.parametrize("delays", [(), (1,), (2, 9, 1)])
+def test_gradients_through_states_and_recurrence_equal_autograd(delays, time_steps, quantized):
+    for fields in DYNAMICS:
+        torch.manual_seed(4)
+        neuron = Neuron(**{"v_width": 4, "leak": ShiftLeak(2)} | fields)
+        current = torch.randint(-6, 9, (time_steps or 1, 3, 4)).double()
+        threshold, step = torch.tensor([[1, 2, 4, 8], [1, -1, 2, 0]]).double()
+        weights = [torch.randint(-2, 3, (4, 4)).double() for _ in delays]
+        if not quantized:
+            current += torch.rand_like(current)
+
+        def scanned(current, threshold, step, *weights, neuron=neuron):
+            return scan(current, threshold, neuron, step=step, recurrent=[*zip(weights, delays, strict=True)],
+                        time_steps=6, quantized=quantized)
+
+        def graphed(current, threshold, step, *weights, neuron=neuron):
+            return by_autograd(current, threshold, neuron, 6, quantized, step, [*zip(weights, delays, strict=True)])
+
+        inputs = current, threshold, step, *weights
+        for one, other in zip(*(gradients(run, inputs, quantized) for run in (scanned, graphed)), strict=True):
+            torch.testing.assert_close(one, other, msg=lambda m, n=neuron: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+def test_steps_in_turn_are_a_scan(gated, quantized):
+    """Gradients through what goes from one to the next included; where gates multiply potentials, those of autograd."""
+    for fields in DYNAMICS:
+        torch.manual_seed(5)
+        neuron = Neuron(**{"v_width": 4, "leak": ShiftLeak(2)} | fields)
+        current = torch.randint(-6, 9, (6, 3, 4)).double()
+        threshold, step = torch.tensor([[1, 2, 4, 8], [1, -1, 2, 0]]).double()
+        opened = torch.randint(0, 2, current.shape).double() if gated else torch.ones_like(current)
+
+        def stepped(current, threshold, step, opened, neuron=neuron):
+            states, spikes, membranes = States.before(neuron, current[0]), [], []
+            for i, open_now in zip(current, opened, strict=True):
+                z, states = advance(i, threshold, neuron, states, step=step, quantized=quantized,
+                                    opened=open_now if gated else None)
+                spikes.append(z)
+                membranes.append(states.v)
+            return torch.stack(spikes), torch.stack(membranes)
+
+        def whole(current, threshold, step, opened, neuron=neuron):
+            if gated:
+                return by_autograd(current, threshold, neuron, 6, quantized, step, opened=opened)
+            return scan(current, threshold, neuron, step=step, quantized=quantized)
+
+        for one, other in zip(*(gradients(run, (current, threshold, step, opened), quantized)
+                                for run in (stepped, whole)), strict=True):
+            torch.testing.assert_close(one, other, msg=lambda m, n=neuron: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("surrogate", [ATan(), ATan(3.0), Sigmoid(), Triangle(), FastSigmoid()])
@@ -176,9 +295,9 @@ def test_parts_of_a_batch_are_the_whole(constant, monkeypatch):
     current = torch.randint(-6, 8, (1 if constant else 5, 7, 4)).double().requires_grad_()
     threshold = torch.full((4,), 3.0).double().requires_grad_()
     value, results = torch.randn(2, 5, 7, 4, dtype=torch.double), []
-    for part_values in (neurons.PART_VALUES, 5 * 4 * 3, 1):
-        monkeypatch.setattr(neurons, "PART_VALUES", part_values)
-        assert len(neurons.parts(value[0])) == {1: 7, 60: 3}.get(part_values, 1)
+    for part_values in (scans.PART_VALUES, 5 * 4 * 3, 1):
+        monkeypatch.setattr(scans, "PART_VALUES", part_values)
+        assert len(scans.parts(value[0])) == {1: 7, 60: 3}.get(part_values, 1)
         spikes, membranes = scan(current, threshold, Neuron(4, ShiftLeak(2)), time_steps=5)
         loss = (spikes * value[0] + membranes * value[1]).sum()
         results.append((spikes, membranes, *torch.autograd.grad(loss, (current, threshold))))

@@ -13,9 +13,11 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.network import InputFormat, Pool
 from spikeloom.training import config, losses, model, quantize, quantizers, train
 from spikeloom.training.attention import JointAttention
-from spikeloom.training.model import BatchNorm
+from spikeloom.training.layers import SpikingConv2d, SpikingDense
 from spikeloom.training.neuron import Neuron
+from spikeloom.training.norm import BatchNorm
 from spikeloom.training.pruning import Channels, Pruning, Single, Words
+from spikeloom.training.synapses import SpikingShortcut
 
 SHAPE, INNER = (6, 6, 4), (6, 6, 6)
 
@@ -25,12 +27,12 @@ def built(pruning, norm=None, weights=None, seed=5):
     attention, a dense layer; without latents that round to zero."""
     generator = torch.Generator().manual_seed(seed)
     options = {"weights": weights or quantizers.Integer(4), "norm": norm}
-    shortcut = model.SpikingShortcut("first", INNER, 8, stride=2, weights=quantizers.Ternary())
-    layers = [model.SpikingConv2d(SHAPE, 6, Neuron(8), groups=2, name="first", **options),
-              model.SpikingConv2d(INNER, 8, Neuron(8), stride=2, name="second", norm=norm, shortcut=shortcut),
-              model.SpikingDense((3, 3, 8), 12, Neuron(8), name="third", attention=JointAttention((3, 3, 8), 4),
+    shortcut = SpikingShortcut("first", INNER, 8, stride=2, weights=quantizers.Ternary())
+    layers = [SpikingConv2d(SHAPE, 6, Neuron(8), groups=2, name="first", **options),
+              SpikingConv2d(INNER, 8, Neuron(8), stride=2, name="second", norm=norm, shortcut=shortcut),
+              SpikingDense((3, 3, 8), 12, Neuron(8), name="third", attention=JointAttention((3, 3, 8), 4),
                                  pool=Pool("sum", 3, 3), **options),
-              model.SpikingDense(12, 10, Neuron(8), name="last", **options)]
+              SpikingDense(12, 10, Neuron(8), name="last", **options)]
     network = model.SpikingNetwork(InputFormat(144, 1, SHAPE), layers, 4)
     with torch.no_grad():
         for owner, name in network.tensors:
@@ -183,7 +185,7 @@ def test_what_pruning_cannot_be(fields, message):
 
 
 def test_a_single_layer_has_no_channels_to_prune():
-    network = model.SpikingNetwork(InputFormat(4), [model.SpikingDense(4, 2, Neuron(6))], 2)
+    network = model.SpikingNetwork(InputFormat(4), [SpikingDense(4, 2, Neuron(6))], 2)
     with pytest.raises(SpikeloomError, match="Pruning of channels leaves the last layer alone, and there is no other"):
         Pruning(0.5, granularity=Channels()).prepare(network)
 

@@ -28,14 +28,19 @@ from spikeloom.network import (
     LONGEST_BLOCK,
     LONGEST_KERNEL,
     READOUTS,
+    FullLeak,
     GradedSpike,
     NoLeak,
     Pool,
+    ReLU,
     ShiftLeak,
     Silent,
     Spike,
+    SynapticCurrent,
+    TableActivation,
     TableLeak,
 )
+from spikeloom.network.checks import LONGEST_DELAY, between
 from spikeloom.tasks import Classification
 
 from . import hybrid
@@ -48,7 +53,7 @@ from .lmu import LMU
 from .losses import TET, LastMembrane, MaximalMembrane, RateCrossEntropy, RateMSE
 from .membranes import Levels, Shared, Tanh
 from .model import SpikingNetwork
-from .neuron import Neuron
+from .neuron import Adapting, Neuron
 from .norm import BatchNorm, NoNorm
 from .pruning import Pruning
 from .quantizers import (
@@ -63,7 +68,7 @@ from .quantizers import (
     ThresholdTernary,
 )
 from .surrogate import ATan, FastSigmoid, Sigmoid, Triangle
-from .synapses import SpikingShortcut
+from .synapses import SpikingBranch, SpikingShortcut
 from .unrolled import SpikingUnrolled
 
 PACKAGED = Path(__file__).parents[1] / "configs"
@@ -77,7 +82,8 @@ THRESHOLDS = ("channel", "layer", "fixed")
 
 #: Keys of layers and encoders that earlier versions did not know, with what goes without saying.
 LATER = {"membrane": None, "thresholds": "channel", "threshold_gradient": "surrogate", "gate": None, "block_gate": None,
-         "rows": 0, "images": None, "detection": None}
+         "rows": 0, "images": None, "detection": None, "delay": 0, "recurrent": None, "branches": [], "act": None,
+         "current": None, "adaptation": None}
 
 #: Of membrane potentials, in bits, unless said otherwise.
 V_WIDTH = 6
@@ -104,6 +110,33 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """A branch from a dense layer to itself; fields as in `SpikingBranch`."""
+
+    weights: Plain = field(default_factory=Ternary)
+    delay: int = 1
+
+    def __post_init__(self):
+        between("delay", self.delay, 1, LONGEST_DELAY, " time steps")
+
+
+@dataclass(frozen=True)
+class FurtherBranch:
+    """One from anywhere; with a ``delay`` from a later layer too."""
+
+    source: str
+    weights: Plain = field(default_factory=Ternary)
+    delay: int = 0
+
+    def __post_init__(self):
+        _check_delay(self)
+
+
+def _check_delay(owner):
+    between("delay", owner.delay, 0, LONGEST_DELAY, " time steps")
+
+
+@dataclass(frozen=True)
 class Projection:
     """A shortcut with weights of its own from every channel to every other; fields as in `SpikingShortcut`."""
 
@@ -112,11 +145,13 @@ class Projection:
     groups: int = 1
     pool: Pool | None = None
     weights: Plain = field(default_factory=Ternary)
+    delay: int = 0
     kind = "projection"
     factor = None
 
     def __post_init__(self):
         _at_least_one(self, "groups")
+        _check_delay(self)
 
 
 @dataclass(frozen=True)
@@ -127,10 +162,12 @@ class Identity:
     factor: float = 4.0
     pool: Pool | None = None
     weights: Plain = field(default_factory=Integer)
+    delay: int = 0
     kind = "identity"
     stride = 1
 
     def __post_init__(self):
+        _check_delay(self)
         low, high = self.weights.format.bounds
         if not low <= self.factor <= high:
             raise SpikeloomError(f"factor must lie within its weights' {low} to {high}, not {self.factor}")
@@ -220,7 +257,7 @@ class _Layer:
     v_width: int = V_WIDTH
     threshold: float | None = None
     weights: Weights = field(default_factory=Ternary)
-    leak: NoLeak | ShiftLeak | TableLeak = field(default_factory=NoLeak)
+    leak: NoLeak | ShiftLeak | FullLeak | TableLeak = field(default_factory=NoLeak)
     reset: str = "subtract"
     fire: Spike | GradedSpike | Silent = field(default_factory=Spike)
     surrogate: ATan | Sigmoid | Triangle | FastSigmoid = field(default_factory=ATan)
@@ -233,8 +270,13 @@ class _Layer:
     source: str | None = None
     attention: Attention | None = None
     pool: Pool | None = None
+    delay: int = 0
+    act: ReLU | TableActivation | None = None
+    current: SynapticCurrent | None = None
+    adaptation: Adapting | None = None
 
     def __post_init__(self):
+        _check_delay(self)
         if self.threshold is not None:
             if isinstance(self.norm, BatchNorm):
                 raise SpikeloomError(f"threshold cannot be set beside batch norm, whose alpha says where it starts, "
@@ -256,24 +298,31 @@ class _Layer:
     @property
     def neuron(self):
         return Neuron(self.v_width, self.leak, self.reset, self.fire, self.surrogate, self.detach_reset, self.membrane,
-                      self.threshold_gradient)
+                      self.threshold_gradient, self.act, self.current, self.adaptation)
 
     @property
     def start(self):
         """What threshold latents are at the start."""
         return 1 / self.norm.alpha if isinstance(self.norm, BatchNorm) else self.threshold or THRESHOLD
 
+    def further(self, name):
+        """It has no branches beside its own."""
+        return ()
+
     def _options(self, name, shape, time_steps):
         return {"weights": self.weights, "threshold": self.start, "name": name, "source": self.source,
                 "attention": self.attention and self.attention.build(shape, time_steps), "pool": self.pool,
-                "norm": self.norm, "thresholds": self.thresholds}
+                "norm": self.norm, "thresholds": self.thresholds, "delay": self.delay}
 
 
 @dataclass(frozen=True)
 class DenseLayer(_Layer):
-    """A dense layer of ``size`` neurons."""
+    """A dense layer of ``size`` neurons, which may take what it fires itself (``recurrent``), and what others do
+    (``branches``)."""
 
     size: int = field(kw_only=True)
+    recurrent: Recurrent | None = None
+    branches: tuple[FurtherBranch, ...] = ()
     kind = "dense"
     implied = True
 
@@ -286,7 +335,14 @@ class DenseLayer(_Layer):
         """The layer called ``name`` that follows ``before``, given the map of each source and the largest value that it
         sends."""
         shape = shapes[self.source or before]
-        return SpikingDense(shape, self.size, self.neuron, **self._options(name, shape, time_steps))
+        others = [SpikingBranch(branch.source, math.prod(shapes[branch.source]), self.size, weights=branch.weights,
+                                delay=branch.delay) for branch in self.further(name)]
+        return SpikingDense(shape, self.size, self.neuron, others=others, **self._options(name, shape, time_steps))
+
+    def further(self, name):
+        """All branches beside its own of the layer called ``name``."""
+        own = (FurtherBranch(name, self.recurrent.weights, self.recurrent.delay),) if self.recurrent else ()
+        return own + self.branches
 
 
 @dataclass(frozen=True)
@@ -323,11 +379,16 @@ class ConvLayer(_Layer):
         layer.block_gate = self.block_gate and self.block_gate.build(layer.shape)
         return layer
 
+    def further(self, name):
+        """As `DenseLayer.further`."""
+        return (self.shortcut,) if self.shortcut else ()
+
     def _shortcut(self, shapes):
         shortcut = self.shortcut
         groups = self.channels if isinstance(shortcut, Identity) else shortcut.groups
         return SpikingShortcut(shortcut.source, shapes[shortcut.source], self.channels, stride=shortcut.stride,
-                               groups=groups, weights=shortcut.weights, pool=shortcut.pool, factor=shortcut.factor)
+                               groups=groups, weights=shortcut.weights, pool=shortcut.pool, factor=shortcut.factor,
+                               delay=shortcut.delay)
 
 
 @dataclass(frozen=True)
@@ -369,6 +430,10 @@ class _Activities:
     def __post_init__(self):
         if not 1 <= self.size <= 65536:
             raise SpikeloomError(f"size must be between 1 and 65536 neurons, not {self.size}")
+
+    def further(self, name):
+        """It has no branches beside its own."""
+        return ()
 
     def build(self, shapes, highs, before, name, time_steps):
         """As `DenseLayer.build`."""
@@ -588,14 +653,19 @@ class Config:
     def build(self, generator=None):
         """A fresh `SpikingNetwork`, its weights drawn from ``generator``."""
         shapes, highs, before, layers = {INPUT: self.input.shape}, {INPUT: self.input.bounds[1]}, INPUT, []
+        names = [layer.name or f"hidden_{number}" for number, layer in enumerate(self.layers, 1)]
+        names[-1] = self.layers[-1].name or "output"
+        for name, layer in zip(names, self.layers, strict=True):  # a delay may lead back from these
+            if hasattr(layer, "size"):
+                shapes[name], highs[name] = (1, 1, layer.size), layer.high
         with torch.random.fork_rng(devices=[]):
-            for number, layer in enumerate(self.layers):
-                last = number == len(self.layers) - 1
-                name = layer.name or ("output" if last else f"hidden_{number + 1}")
-                shortcut = getattr(layer, "shortcut", None)
-                for source in (layer.source or before, shortcut.source if shortcut else before):
-                    if source not in shapes:
-                        raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(shapes)}, "
+            for number, (name, layer) in enumerate(zip(names, self.layers, strict=True)):
+                branches = [(layer.source or before, getattr(layer, "delay", 0)), *(
+                    (branch.source, branch.delay) for branch in layer.further(name))]
+                for source, delay in branches:
+                    known = [each for each in shapes if delay or each in (INPUT, *names[:number])]
+                    if source not in known:
+                        raise SpikeloomError(f"Layer {name}: a source must be one of {', '.join(known)}, "
                                              f"not {source!r}")
                 layers.append(layer.build(shapes, highs, before, name, self.encoder.time_steps))
                 shapes[name], highs[name], before = layers[-1].shape, layer.high, name

@@ -134,7 +134,7 @@ class Ternary(_Weights):
 
 @dataclass(frozen=True)
 class Integer(_Weights):
-    """The nearest two's complement integer of ``width`` bits (2 to 8)."""
+    """The nearest two's complement integer of ``width`` bits (2 to 16)."""
 
     width: int = 4
     kind = "int"

@@ -194,7 +194,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
     ("width = 2, w", "width = 9, w", "layers[2].attention: width must be between 1 and 8, not 9"),
     ("width = 2, w", "bits = 2, w", "layers[2].attention.bits is unknown; known here are kernel, width, weights"),
     ("factor = 2", "stride = 2",
-     "layers[2].shortcut.stride is unknown; known here are source, factor, pool, weights"),
+     "layers[2].shortcut.stride is unknown; known here are source, factor, pool, weights, delay"),
     ("factor = 2", "factor = 8", "layers[2].shortcut: factor must lie within its weights' -8 to 7, not 8.0"),
     ("size = 30", 'size = 30\npool = { kind = "sum", rows = 3, columns = 1 }',
      "Layer output: a map of 2 x 2 x 4 has no block of 3 x 1 to pool"),
@@ -208,7 +208,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
     ('kind = "dense"\nsize = 30', 'kind = "conv"\nchannels = 30',
      "The last layer, which is read out, must be dense, not conv2d"),
     ('kind = "dense"\nsize', 'kind = "thick"\nsize',
-     "layers[3] must have a kind, one of dense, conv, unrolled, not 'thick'"),
+     "layers[3] must have a kind, one of dense, conv, unrolled, hybrid, lmu, lstm, gru, not 'thick'"),
 ])
 def test_each_mistake_with_maps_is_one_clear_line(tmp_path, old, new, message):
     assert old in MAPS
@@ -311,8 +311,9 @@ def test_the_digest_sees_every_change(tmp_path):
      "layers[1].fire.low is unknown; nothing can be set here"),
     (", shift = 2", "", "layers[0].leak.shift is missing"),
     ('kind = "shift"', 'kind = "drift"',
-     "layers[0].leak must have a kind, one of none, shift, table, not 'drift'"),
-    ('kind = "direct"', "", "encoder must have a kind, one of direct, rate, latency, delta, frames, not None"),
+     "layers[0].leak must have a kind, one of none, shift, full, table, not 'drift'"),
+    ('kind = "direct"', "", "encoder must have a kind, one of direct, rate, latency, delta, pixels, frames, spikes, bands, "
+     "not None"),
     ("size = 12", "size = 12.5", "layers[0].size must be an integer, not 12.5"),
     ("size = 12", "size = true", "layers[0].size must be an integer, not True"),
     ("size = 12", "", "layers[0].size is missing"),
@@ -329,8 +330,8 @@ def test_the_digest_sees_every_change(tmp_path):
     ("v_width = 4", 'v_width = "4"', "layers[0].v_width must be an integer, not '4'"),
     ("threshold = 3", "threshold = 0.5",
      "layers[0]: threshold must be at least 1 and below 32768, not 0.5"),
-    ('"int", width = 3', '"int", width = 9',
-     "layers[0].weights: Width of int weights must be between 2 and 8 bits, not 9"),
+    ('"int", width = 3', '"int", width = 17',
+     "layers[0].weights: Width of int weights must be between 2 and 16 bits, not 17"),
     ("width = 2", "width = 9", "encoder: Input width must be between 1 and 8 bits, not 9"),
     ("time_steps = 3", "time_steps = 0",
      "encoder: Encoder direct: time_steps must be between 1 and 65535, not 0"),

@@ -312,8 +312,8 @@ def test_the_digest_sees_every_change(tmp_path):
     (", shift = 2", "", "layers[0].leak.shift is missing"),
     ('kind = "shift"', 'kind = "drift"',
      "layers[0].leak must have a kind, one of none, shift, full, table, not 'drift'"),
-    ('kind = "direct"', "", "encoder must have a kind, one of direct, rate, latency, delta, pixels, frames, spikes, bands, "
-     "not None"),
+    ('kind = "direct"', "",
+     "encoder must have a kind, one of direct, rate, latency, delta, pixels, frames, spikes, bands, not None"),
     ("size = 12", "size = 12.5", "layers[0].size must be an integer, not 12.5"),
     ("size = 12", "size = true", "layers[0].size must be an integer, not True"),
     ("size = 12", "", "layers[0].size is missing"),

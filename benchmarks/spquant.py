@@ -52,7 +52,7 @@ class Steps:
     pruned_epochs: int
 
 
-STEPS = {"fashion_mnist": Steps(0.7, 0.6, 3, 6), "nmnist": Steps(0.7, 0.6, 60, 100),
+STEPS = {"fashion_mnist": Steps(0.7, 0.57, 3, 10), "nmnist": Steps(0.7, 0.6, 60, 100),
          "cifar10": Steps(0.5, 0.6, 30, 60), "cifar10dvs": Steps(0.5, 0.6, 30, 60)}
 CONFIGS = {"fashion_mnist": "fashion_mnist_spquant", "nmnist": "nmnist_spquant", "cifar10": "resnet19_spquant",
            "cifar10dvs": "vgg9_spquant"}

@@ -52,7 +52,7 @@ class Layer:
     sum_bits : int
         of a partial sum; by default enough for any sum of weights over the fan-in: theirs and log2 of it
     state_bits : int
-        of a membrane potential; by default those of a sum, 0 where there is none
+        of a neuron's states, as a rule its membrane potential; by default those of a sum, 0 where there is none
     """
 
     name: str
@@ -202,7 +202,8 @@ def of_network(network, inputs, spikes):
     spikes : list of int arrays (samples, time steps, n_out), one for each layer
         what the network makes of them, as in `spikeloom.reference.Trace`
 
-    What gates decide by is counted, but nothing that they leave out: this hardware has no way to.
+    What gates decide by is counted, but nothing that they leave out: this hardware has no way to. Delays change nothing.
+    Synaptic currents and adaptations are states beside the membrane potential.
     """
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     bounds = {INPUT: network.input.bounds} | {layer.name: (layer.fire.low, layer.fire.high)
@@ -210,19 +211,18 @@ def of_network(network, inputs, spikes):
     times, made = inputs.shape[1], []
     for layer, sources in zip(network.layers, network.sources, strict=True):
         sums = signed_width(*network.current_bounds(layer))
-        for branch, source in zip(layer.branches, sources, strict=True):
+        for name, branch, source in zip(layer.branch_names, layer.branches, sources, strict=True):
             own, z = branch is layer, fired[source]
             if branch.attention:
                 made += _attention(layer, z, bounds[source])
             k = branch.kernel if isinstance(layer, Conv2d) else 1
             met = reference.pool(branch, reference.attend(branch, z))
             made.append(Layer(
-                layer.name if own else f"{layer.name}, shortcut",
-                branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1]), layer.shape,
+                name, branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1]), layer.shape,
                 (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _density(met),
                 _density(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
                 branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
-                sums, layer.v_width if own else 0))
+                sums, sum(layer.state_widths) if own else 0))
         made += _gates(layer, reference.attend(layer, fired[sources[0]]), times)
     return Workload(tuple(made))
 

@@ -119,9 +119,8 @@ class Network:
         shapes, fed = {INPUT: self.input.shape} | {layer.name: layer.shape for layer in self.layers}, set()
         before = [INPUT]
         for layer, of_layer in zip(self.layers, self.sources, strict=True):
-            for number, (branch, source) in enumerate(zip(layer.branches, of_layer, strict=True), -1):
-                other = f", branch {number}" if layer.others else ", shortcut"
-                what = f"Layer {layer.name}" + (other if branch is not layer else "")
+            for name, branch, source in zip(layer.branch_names, layer.branches, of_layer, strict=True):
+                what = f"Layer {name}"
                 if source not in (names := [*shapes] if branch.delay else before):
                     later = "; with a delay it may come later" if source in shapes else ""
                     raise SpikeloomError(f"{what}: its source must be one of {', '.join(names)}, not {source!r}{later}")

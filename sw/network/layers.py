@@ -318,8 +318,20 @@ class _Neurons:
         return (self, self.shortcut) if self.shortcut else (self, *self.others)
 
     @property
+    def branch_names(self):
+        """What to call each of the branches."""
+        further = ["shortcut"] if self.shortcut else [f"branch {number}" for number in range(len(self.others))]
+        return [self.name, *(f"{self.name}, {name}" for name in further)]
+
+    @property
     def n_out(self):
         return math.prod(self.shape)
+
+    @property
+    def state_widths(self):
+        """Bits of each state that a neuron keeps: its potential, its synaptic current, what is added to its threshold.
+        """
+        return [self.v_width, *(state.width for state in (self.current, self.adaptation) if state)]
 
     @property
     def v_min(self):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from spikeloom import reference
 from spikeloom.energy.formats import Occupancy, cheapest
-from spikeloom.network import INPUT, Dense
+from spikeloom.network import INPUT
 
 #: Bits of a weight and of a membrane potential that memory is compared with.
 BASELINE_BITS = 32
@@ -21,7 +21,7 @@ BASELINE_BITS = 32
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one layer, its shortcut, its attention and its gates.
+    """Of one layer, its branches, its attention and its gates.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Memory:
     format : str
         of the layer's own weights, one of `spikeloom.energy.FORMATS`
     membranes : int
-        all membrane potentials
+        all membrane potentials, synaptic currents and raised thresholds
     membrane_bits : int
         of all of them
     """
@@ -139,8 +139,8 @@ def memory(network):
         meters.append(Memory(layer.name, sum(weights.size for weights, _ in tensors),
                              sum(int((weights == 0).sum()) for weights, _ in tensors),
                              sum(weights.size * width for weights, width in tensors),
-                             sum(bits for _, bits in kept), kept[0][0], layer.n_out,
-                             layer.n_out * layer.v_width))
+                             sum(bits for _, bits in kept), kept[0][0], layer.n_out * len(layer.state_widths),
+                             layer.n_out * sum(layer.state_widths)))
     return meters
 
 
@@ -194,7 +194,8 @@ def reduction(flops, baseline=None):
 
 
 def operations(synapses, z):
-    """Synaptic operations of all samples together, an int, for inputs ``z`` (samples, time steps, n_in).
+    """Synaptic operations of all samples together, an int, for inputs ``z`` (samples, time steps, n_in). A delay is not
+    seen, so that what would come after the last time step counts.
 
     Every set bit counts, behind the attention and the pool; of a pool of kind sum, those of each value in a block.
     The attention's own convolutions, which are of sums and not of spikes, do not count.
@@ -206,7 +207,7 @@ def operations(synapses, z):
         events = _set_bits(reference.pool(synapses, z))
     events = events.sum((0, 1), dtype=np.int64)
     present = synapses.weights != 0
-    if isinstance(synapses, Dense):
+    if present.ndim == 2:
         return int(present.sum(0, dtype=np.int64) @ events.ravel())
     # Channel d goes to the channels of its group, by offset (i, j) of the kernel from the positions that it meets.
     groups, (rows, columns, _), stride = synapses.groups, synapses.shape, synapses.stride

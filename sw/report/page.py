@@ -12,7 +12,7 @@ import numpy as np
 from spikeloom import files
 from spikeloom.compiler.cost import estimate_blocks
 from spikeloom.compiler.target import find
-from spikeloom.network import INPUT, Conv2d, Silent
+from spikeloom.network import INPUT, Conv2d, ReLU, Silent
 from spikeloom.tasks import Classification
 
 from . import meters
@@ -308,7 +308,7 @@ def _network(network):
     rows = [(layer.name, " → ".join(sizes(layer)), synapses(layer),
              f"{layer.weight_format.width}-bit {layer.weight_format.kind}", f"{(layer.weights == 0).mean():.0%}",
              span(layer.threshold) if not isinstance(layer.fire, Silent) else "–",
-             span(layer.bias), f"{layer.v_width} bits", _words(layer.leak), layer.reset, _words(layer.fire))
+             span(layer.bias), _states(layer), _words(layer.leak), layer.reset, _words(layer.fire))
             for layer in network.layers]
     head = ("layer", "size", "synapses", "weights", "zero", "threshold", "bias", "membrane", "leak", "reset", "fires")
     return _section("The network", f"<p>{escape(_summary(network))}.</p>", _table(head, rows))
@@ -318,6 +318,17 @@ def _words(kind):
     """A leak or a way of firing, in a word or two."""
     values = [value for value in dataclasses.astuple(kind) if not isinstance(value, tuple)]
     return " ".join([kind.kind, *([" to ".join(map(str, values))] if values else [])])
+
+
+def _states(layer):
+    """What a layer's neurons keep, and what becomes of their currents first."""
+    told = [f"{layer.v_width} bits"]
+    if layer.act:
+        told.append(f"of currents after {'ReLU' if isinstance(layer.act, ReLU) else 'a table'}")
+    for what, state in (("synaptic current", layer.current), ("adaptation", layer.adaptation)):
+        if state:
+            told.append(f"{what} of {state.width} bits, leak {_words(state.leak)}")
+    return ", ".join(told)
 
 
 def sizes(layer):
@@ -330,8 +341,7 @@ def synapses(layer):
     """What is between the two, in a few words."""
     told = [] if layer.source is None else [f"from {layer.source}"]
     told.append(_branch(layer))
-    if layer.shortcut:
-        told.append(f"and from {layer.shortcut.source} {_branch(layer.shortcut)}")
+    told += [f"and from {branch.source} {_branch(branch)}" for branch in layer.branches[1:]]
     told += [f"gate of {what}" for what, gate in (("channels", layer.gate), ("blocks", layer.block_gate)) if gate]
     return ", ".join(told)
 
@@ -342,8 +352,9 @@ def _branch(branch):
         whole = (branch.pool.rows, branch.pool.columns) == branch.input_shape[:2]
         told.append(f"{branch.pool.kind} pool " + ("of all positions" if whole else _by((branch.pool.rows,
                                                                                        branch.pool.columns))))
+    late = [f"{branch.delay} time step{'s' * (branch.delay > 1)} late"] if branch.delay else []
     if branch.weights.ndim == 2:
-        return ", ".join([*told, "dense"])
+        return ", ".join([*told, "dense", *late])
     k, channels = branch.kernel, branch.pooled_shape[2]
     depthwise = branch.groups == channels > 1
     told.append(f"{k}x{k} {'depthwise ' if depthwise else ''}conv")
@@ -353,7 +364,7 @@ def _branch(branch):
         told.append(f"padding {branch.padding}")
     if branch.groups > 1 and not depthwise:
         told.append(f"{branch.groups} groups")
-    return ", ".join(told)
+    return ", ".join(told + late)
 
 
 def _by(shape):

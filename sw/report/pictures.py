@@ -320,17 +320,16 @@ def _telling(layer, membranes, spikes, wrong):
 
 @_drawn
 def weights(network):
-    """For each layer, how its weights are spread over the levels of their grid; its attention's and its shortcut's by
+    """For each layer, how its weights are spread over the levels of their grid; its attention's and its branches' by
     themselves."""
     spread = []
     for layer in network.layers:
-        spread.append((layer.name, layer.weights, layer.weight_format))
+        spread += [(name, branch.weights, branch.weight_format)
+                   for name, branch in zip(layer.branch_names, layer.branches, strict=True)]
         if layer.attention:
             spread += [(f"{layer.name}, attention to {what}", weights, layer.attention.weight_format)
                        for what, weights in (("time", layer.attention.time_weights),
                                              ("channels", layer.attention.channel_weights))]
-        if layer.shortcut:
-            spread.append((f"{layer.name}, shortcut", layer.shortcut.weights, layer.shortcut.weight_format))
     figure, panels = _grid(len(spread), 2.5)
     for axis, (name, weights, form) in zip(panels, spread, strict=True):
         levels = np.unique(form.values)

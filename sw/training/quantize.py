@@ -15,6 +15,9 @@
     inputs of the layer's own synapses, before pooling; set bits of their magnitudes (the same where inputs are
     binary); set bits after attention and pooling (the same where there is neither); set bits of what comes to its
     shortcut, before pooling, or null where it has none
+``events_branches``
+    a list for each layer: mean set bits per time step of what comes to each of its further branches; only where there
+    are some
 ``rows``
     a list with an entry for each layer: of a convolution, the mean clock cycles that a pass over each row of its map
     takes in gateware, for each of `spikeloom.compiler.cost.PACES`; null of others
@@ -98,7 +101,8 @@ def quantize(checkpoint, *, data_dir=None, device=None):
 
 def activity(network, inputs, *, device=None):
     """The notes on activity that ``inputs`` (samples, time steps, n_in) give, as this module's docstring says."""
-    totals, batch = [np.zeros(4, np.int64) for _ in network.layers], model.batch_size(network, inputs.shape[1])
+    totals = [np.zeros(2 + len(layer.branches), np.int64) for layer in network.layers]
+    batch = model.batch_size(network, inputs.shape[1])
     for start in range(0, len(inputs), batch):  # what all layers fire for all samples would not fit into memory
         chunk = inputs[start:start + batch]
         trace = model.run(network, chunk, device=device)
@@ -106,13 +110,16 @@ def activity(network, inputs, *, device=None):
         for total, layer, sources in zip(totals, network.layers, network.sources, strict=True):
             own, *others = (fired[source] for source in sources)
             total += (np.count_nonzero(own), _bits(own), _bits(reference.pool(layer, reference.attend(layer, own))),
-                      *map(_bits, others), *[0] * (1 - len(others)))
+                      *map(_bits, others))
     per_step = inputs.shape[0] * inputs.shape[1]
-    nonzero, bits, pooled, shortcut = ([int(total) / per_step for total in column] for column in
-                                       zip(*totals, strict=True))
-    return {"activity": nonzero, "events": bits, "events_pooled": pooled,
-            "events_shortcut": [mean if layer.shortcut else None
-                                for layer, mean in zip(network.layers, shortcut, strict=True)]}
+    means = [[int(count) / per_step for count in total] for total in totals]
+    nonzero, bits, pooled = zip(*(mean[:3] for mean in means), strict=True)
+    further = [(layer, mean[3:]) for layer, mean in zip(network.layers, means, strict=True)]
+    notes = {"activity": [*nonzero], "events": [*bits], "events_pooled": [*pooled],
+             "events_shortcut": [mean[0] if layer.shortcut else None for layer, mean in further]}
+    if any(layer.others for layer in network.layers):
+        notes["events_branches"] = [mean if layer.others else [] for layer, mean in further]
+    return notes
 
 
 def _bits(values):

@@ -140,7 +140,7 @@ class _Scan(torch.autograd.Function):
                      made(going and neuron.current, z[0]), made(going and neuron.adaptation, z[0]),
                      made(learning and neuron.act and weights), made(learning and neuron.current),
                      made(learning and neuron.adaptation), made(learning and opened is not None), made(learning))
-        for part in parts(z):
+        for part in _parts(z, weights):
             _forward(run, tape.part(part), threshold, step, weights)
         if learning:
             saved = {each.name: getattr(tape, each.name) for each in fields(tape)}
@@ -163,7 +163,7 @@ class _Scan(torch.autograd.Function):
                         for tensor, needed in zip((threshold, step), ctx.needs_input_grad[2:4], strict=True)),
                       *(None if tensor is None else torch.empty_like(tensor)
                         for tensor in (tape.v, tape.j, tape.a, tape.opened)))
-        for part in parts(tape.z):
+        for part in _parts(tape.z, weights):
             _backward(run, tape.part(part), threshold, step, weights, made.part(part))
         current = made.current
         of_weights = [current[delay:].flatten(0, 1).t() @ tape.z[:max(0, run.time_steps - delay)].flatten(0, 1)
@@ -201,6 +201,11 @@ def parts(values):
     batch = values.shape[1]
     each = batch if values.is_cuda else PART_VALUES // max(1, values[:, :1].numel())
     return [slice(first, first + max(1, each)) for first in range(0, batch, max(1, each))]
+
+
+def _parts(values, weights):
+    """As `parts`, but with ``weights`` all at once, as matrix products of few rows are slow."""
+    return [slice(None)] if weights else parts(values)
 
 
 def _forward(run, tape, threshold, step, weights):

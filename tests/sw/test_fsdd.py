@@ -16,6 +16,7 @@ from spikeloom import data
 from spikeloom.data import fsdd
 from spikeloom.data.encode import ENCODERS, Bands
 from spikeloom.errors import SpikeloomError
+from spikeloom.training import config
 
 SPEAKERS = ("ada", "bob", "cy_2", "dan")
 ENCODER = Bands(10, bands=8, width=3)
@@ -289,3 +290,10 @@ def test_the_page_tells_every_field_and_data_set():
         assert ENCODERS[cells[4].strip().strip("`")].takes == dataset.holds
     for name in ("bands", "hop", "step", "floor"):
         assert rows[name].endswith(f"by default {fields[name]:g} ".replace("-", "−"))
+
+
+def test_the_packaged_configuration_takes_them():
+    packaged = config.load("fsdd")
+    assert packaged.dataset == data.find("fsdd")
+    assert packaged.input.shape == (1, 20, 2)
+    assert packaged.layers[-1].size == packaged.dataset.classes

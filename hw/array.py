@@ -11,7 +11,7 @@ from .load import Loader, LoadSignature
 from .map_core import MapCore
 from .neuron import UpdateSignature
 from .pooling import Pooling
-from .raster import Raster
+from .raster import Admission, Raster
 from .readout import Readout, Result
 
 __all__ = ["Array"]
@@ -97,9 +97,8 @@ class Array(wiring.Component):
         for engine in self.engines:
             m.submodules[f"layer_{engine.core.members[0].layer.name}"] = engine
         self._connect(m)
-        last, number = self.places[-1]
+        last, _ = self.places[-1]
         connect(m, last.update, self.readout.update)
-        connect(m, self.readout.permit, last.exit(number)[1])
         connect(m, self.readout.o, wiring.flipped(self.o))
 
         if self.program.reloadable:
@@ -127,33 +126,43 @@ class Array(wiring.Component):
                 if core.core.skips:
                     m.d.comb += shown.skipped.eq(update.skipped & mine)
         return m
+
     def _connect(self, m):
         """Lead the input and each core's spikes to all that take them: one that waits makes all wait."""
         takers = {name: [] for name in (INPUT, *(layer.name for layer in self.program.network.layers))}
         for (core, number), sources in zip(self.places, self.program.network.sources, strict=True):
             entries = core.entries(number)
+            if isinstance(core, LayerCore) and len(entries) > 1:
+                sources = [each.source for each in core.core.i_words.inputs]
             if isinstance(core, LayerCore) and core.core.pooling:
                 m.submodules[f"pooling_{core.core.layer.name}"] = pooling = Pooling(core.core)
-                connect(m, pooling.o, core.i)
+                connect(m, pooling.o, core.i_0)
                 entries = [(pooling.i, pooling.i_permit)]
             for source, entry in zip(sources, entries, strict=True):
                 takers[source].append(entry)
 
         senders = {layer.name: core.exit(number) for layer, (core, number)
-                   in zip(self.program.network.layers[:-1], self.places, strict=False)}
+                   in zip(self.program.network.layers, self.places, strict=True)}
+        permits = {name: [permit for _, permit in entries] for name, entries in takers.items()}
+        permits[self.program.network.layers[-1].name].append(self.readout.permit)
         words = takers[INPUT][0][0].payload.shape().words
         if words.shape:
             m.submodules.raster = raster = Raster(self.program.i_words, words)
             connect(m, wiring.flipped(self.i), raster.i)
             senders[INPUT] = raster.o, raster.permit
+        elif len(takers[INPUT]) > 1:
+            m.submodules.admission = admission = Admission(words)
+            connect(m, wiring.flipped(self.i), admission.i)
+            senders[INPUT] = admission.o, admission.permit
         else:
             ((i, _),) = takers[INPUT]  # whose ready is waited for
             connect(m, wiring.flipped(self.i), i)
         for name, (o, o_permit) in senders.items():
-            granted = _all(permit.valid for _, permit in takers[name])
+            granted = _all(permit.valid for permit in permits[name])
             m.d.comb += o_permit.valid.eq(granted)
-            for i, permit in takers[name]:
-                m.d.comb += [i.payload.eq(o.payload), i.valid.eq(o.valid), permit.ready.eq(o_permit.ready & granted)]
+            m.d.comb += [permit.ready.eq(o_permit.ready & granted) for permit in permits[name]]
+            for i, _ in takers[name]:
+                m.d.comb += [i.payload.eq(o.payload), i.valid.eq(o.valid)]
 
 
 def _all(conditions):

@@ -39,8 +39,8 @@ class LayerCore(wiring.Component):
 
     Members
     -------
-    i : In(stream of EventWord(core.i_words))
-    i_permit : Out(PermitSignature())
+    i_N : In(stream of EventWord), for each of ``core.i_words.inputs``
+    i_permit_N : Out(PermitSignature())
         for a producer that cannot be stopped within a time step; of a map's words, for one row each
     o : Out(stream of EventWord(core.o_words))
         words with a spike, and the last word of each time step; ``ready`` is not waited for
@@ -57,9 +57,12 @@ class LayerCore(wiring.Component):
 
     def __init__(self, core):
         self.core = core
+        ports = {}
+        for number, each in enumerate(core.i_words.inputs):
+            ports |= {f"i_{number}": In(stream.Signature(EventWord(each.words))),
+                      f"i_permit_{number}": Out(PermitSignature())}
         super().__init__({
-            "i": In(stream.Signature(EventWord(core.i_words))),
-            "i_permit": Out(PermitSignature()),
+            **ports,
             "o": Out(stream.Signature(EventWord(core.o_words))),
             "o_permit": In(PermitSignature()),
             "update": Out(UpdateSignature(core)),
@@ -69,8 +72,9 @@ class LayerCore(wiring.Component):
         })
 
     def entries(self, number):
-        """Where its words come in, and its permits."""
-        return [(self.i, self.i_permit)]
+        """For each source, where its words come in, and its permits."""
+        return [(getattr(self, f"i_{each}"), getattr(self, f"i_permit_{each}"))
+                for each in range(len(self.core.i_words.inputs))]
 
     def exit(self, number):
         """Where its spikes go out, and what promises to take them."""
@@ -80,17 +84,18 @@ class LayerCore(wiring.Component):
         m = Module()
         core, words = self.core, self.core.i_words
         m.submodules.event_list = event_list = EventList(words, groups=1 if core.sparse else core.groups)
-        m.submodules.scanner = scanner = Scanner(words.width, words.index_width)
+        m.submodules.scanner = scanner = Scanner(words.width, words.entry_width)
         m.submodules.replay = replay = Sorter(core) if core.sparse else Skid(scanner.o.payload.shape())
         m.submodules.synapses = synapses = Synapses(core)
         m.submodules.neurons = neurons = NeuronUpdate(core)
-        connect(m, wiring.flipped(self.i), event_list.i)
-        if words.shape:
-            m.submodules.row_permits = row_permits = RowPermits(words.map[0])
-            connect(m, event_list.permit, row_permits.i)
-            connect(m, row_permits.o, wiring.flipped(self.i_permit))
-        else:
-            connect(m, wiring.flipped(self.i_permit), event_list.permit)
+        for number, (i, permit) in enumerate(self.entries(0)):
+            connect(m, wiring.flipped(i), getattr(event_list, f"i_{number}"))
+            granted = getattr(event_list, f"permit_{number}")
+            if words.shape:
+                m.submodules.row_permits = row_permits = RowPermits(words.map[0])
+                connect(m, granted, row_permits.i)
+                granted = row_permits.o
+            connect(m, granted, wiring.flipped(permit))
         connect(m, event_list.o, scanner.i)
         connect(m, scanner.o, replay.i)
 
@@ -138,9 +143,11 @@ class LayerCore(wiring.Component):
                 connect(m, wiring.flipped(getattr(self.load, name)), getattr(neurons.load, name))
 
         update = neurons.update
+        if core.o_words.signed:
+            m.d.sync += self.o.payload.negative.eq(update.z[-1])
         m.d.sync += [
             self.o.valid.eq(update.valid & (update.z.any() | update.last_word)),
-            self.o.payload.bits.eq(update.z),
+            self.o.payload.bits.eq(Mux(update.z[-1], -update.z, update.z) if core.o_words.signed else update.z),
             self.o.payload.index.eq(update.index),
             self.o.payload.last.eq(update.last_word),
             self.o.payload.final.eq(update.final_step),
@@ -152,14 +159,17 @@ class LayerCore(wiring.Component):
         words = self.core.i_words
         index, position = entry.index[position_width:], entry.index[:position_width]
         visited = Signal(visit.shape())
+        of_neuron = index[-1] if words.mixed else C(not words.graded, 1)  # what the position is that of
         m.d.comb += [
-            visited.row.eq(index if words.graded else entry.index),
+            visited.row.eq((index[:words.index_width] << (words.step - 1).bit_length()) | Mux(of_neuron, position, 0)),
             visited.end.eq(entry.end),
             visited.last.eq(entry.last),
             visited.final.eq(entry.final),
         ]
         if words.graded:
-            m.d.comb += visited.shift.eq(position)
+            m.d.comb += visited.shift.eq(Mux(of_neuron, 0, position))
+        if words.signed:
+            m.d.comb += visited.negative.eq(index[words.index_width])
         if not words.shape:
             m.d.comb += visit.eq(visited)
             return valid

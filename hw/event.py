@@ -30,9 +30,11 @@ class EventWord(data.StructLayout):
     Members
     -------
     bits : unsigned(words.width)
-        neurons that spike, or the graded value
+        neurons that spike, or the magnitude of a graded value
     index : unsigned(words.index_width)
         which word of the layer
+    negative : unsigned(1)
+        the value is below zero (words with a sign; absent from the layout otherwise)
     last : unsigned(1)
         the time step ends with this word, whose ``bits`` may be zero
     final : unsigned(1)
@@ -44,7 +46,8 @@ class EventWord(data.StructLayout):
 
     def __init__(self, words):
         self.words = words
-        super().__init__({"bits": words.width, "index": words.index_width, "last": 1, "final": 1,
+        super().__init__({"bits": words.width, "index": words.index_width,
+                          **({"negative": 1} if words.signed else {}), "last": 1, "final": 1,
                           **({"row": 1} if words.shape else {})})
 
 
@@ -54,7 +57,9 @@ class ListEntry(data.StructLayout):
     Members
     -------
     bits, index
-        as in `EventWord`; not meaningful at an ``end``
+        as in `EventWord`, the sign being the highest bit of the index; in a list of several sources, as in
+        `spikeloom.compiler.words.JointWords`, the bit that says whether these are neurons above it. Not meaningful at
+        an ``end``
     end : unsigned(1)
         a group's replay is complete
     last : unsigned(1)
@@ -81,13 +86,17 @@ class Visit(data.StructLayout):
         an ``end``
     shift : unsigned
         the visit counts 2^shift times (graded values; absent from the layout otherwise)
+    negative : unsigned(1)
+        and is subtracted (values with a sign; absent from the layout otherwise)
     end, last, final
         as in `ListEntry`
     """
 
     def __init__(self, core):
-        words, rows = core.i_words, core.sparse_rows.count if core.sparse else core.layer.weights.shape[1]
+        words, rows = core.i_words, core.sparse_rows.count if core.sparse else core.input_rows
         fields = {"row": max(1, (rows - 1).bit_length())}
         if words.graded:
             fields["shift"] = max(1, (words.width - 1).bit_length())
+        if words.signed:
+            fields["negative"] = 1
         super().__init__({**fields, "end": 1, "last": 1, "final": 1})

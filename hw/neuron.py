@@ -1,11 +1,13 @@
 """Neuron updates: leak, fire, reset and store, one neuron per unit and cycle."""
 
+from functools import reduce
+from operator import or_
 from types import SimpleNamespace
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from spikeloom.network import ShiftLeak, Silent, TableLeak
+from spikeloom.network import FullLeak, ReLU, ShiftLeak, Silent, TableLeak, signed_width
 
 from .gate import ChannelsSignature
 from .levels import LevelDecoder, LevelEncoder
@@ -27,7 +29,7 @@ class UpdateSignature(wiring.Signature):
     valid : Out(1)
     index : Out(unsigned)
         which ``units`` neurons of the layer
-    z : Out(units)
+    z : Out(units), or Out(signed) where they are graded
         their spikes
     v : Out(signed(core.layer.v_width)), one for each unit
         their membrane potentials as stored
@@ -57,7 +59,7 @@ class UpdateSignature(wiring.Signature):
             **on_map,
             "valid": Out(1),
             "index": Out(max(1, (core.update_count - 1).bit_length())),
-            "z": Out(core.units),
+            "z": Out(signed(signed_width(*members[0].o_words.bounds)) if core.graded else core.units),
             "v": Out(signed(core.layer.v_width)).array(core.units),
             "first_step": Out(1),
             "last_word": Out(1),
@@ -177,23 +179,26 @@ class NeuronUpdate(wiring.Component):
             with m.Elif(reading & place.ends_row):
                 m.d.sync += untouched.bit_select(row, 1).eq(0)
 
-        # Stage 2: potentials, thresholds and biases in registers, right behind their memories.
-        m.submodules.membranes = membranes = storage(core.units * layer.v_width, core.update_count)
-        r_port, w_port = membranes.read_port(), membranes.write_port()
-        m.d.comb += r_port.addr.eq(place.index)
-        stored = Signal(core.units * layer.v_width, reset_less=True)
-        with m.If(delayed(m, from_zero)):
-            m.d.sync += stored.eq(0)
-        with m.Else():
-            m.d.sync += stored.eq(r_port.data)
-        minus_threshold, bias = self._parameters(m, place.parameters)
+        # Stage 2: states, thresholds and biases in registers, right behind their memories.
+        stored, w_ports = {}, {}
+        for name, width in core.state_widths.items():
+            m.submodules[name] = states = storage(core.units * width, core.update_count)
+            r_port, w_ports[name] = states.read_port(), states.write_port()
+            m.d.comb += r_port.addr.eq(place.index)
+            stored[name] = Signal(core.units * width, name=f"stored_{name}", reset_less=True)
+            with m.If(delayed(m, from_zero)):
+                m.d.sync += stored[name].eq(0)
+            with m.Else():
+                m.d.sync += stored[name].eq(r_port.data)
+        parameters = self._parameters(m, place.parameters)
         if core.gated:
             m.d.comb += [self.channels.channel.eq(place.parameters),
                          self.channels.ends.eq((reading | skipping) & word_last)]
 
-        units = [self._update(m, unit, stored.word_select(unit, layer.v_width), self.sums[unit], minus_threshold[unit],
-                              bias[unit]) for unit in range(core.units)]
-        v_next, z_next = zip(*units, strict=True)
+        units = [self._update(m, unit, {name: stored[name].word_select(unit, width).as_signed()
+                                        for name, width in core.state_widths.items()},
+                              SimpleNamespace(**{name: each[unit] for name, each in parameters.items()}))
+                 for unit in range(core.units)]
 
         update, latency = self.update, self._latency
         skipped = delayed(m, skipping, latency, reset_less=False)
@@ -205,16 +210,17 @@ class NeuronUpdate(wiring.Component):
             update.final_step.eq(delayed(m, step_final, latency)),
             update.first_step.eq(delayed(m, first, latency)),
             update.index.eq(place.index),
-            w_port.en.eq(update.valid),
-            w_port.addr.eq(place.index),
-            w_port.data.eq(Cat(v_next)),
         ]
+        for name, w_port in w_ports.items():
+            m.d.comb += [w_port.en.eq(update.valid), w_port.addr.eq(place.index),
+                         w_port.data.eq(Cat(unit.states[name] for unit in units))]
         if members[0].o_words.shape:
             m.d.comb += [update.place.eq(place.word), update.row.eq(place.ends_row)]
         if len(members) > 1:
             m.d.comb += update.layer.eq(member)
-        for unit in range(core.units):
-            m.d.comb += [update.z[unit].eq(z_next[unit] & place.real[unit]), update.v[unit].eq(v_next[unit])]
+        spikes = [Mux(real, unit.z, 0) for unit, real in zip(units, place.real, strict=True)]
+        m.d.comb += update.z.eq(spikes[0] if core.graded else Cat(spikes))
+        m.d.comb += [v.eq(unit.v) for v, unit in zip(update.v, units, strict=True)]
         if core.skips:
             before = Signal()  # a neuron of the row has fired
             m.d.comb += [update.skipped.eq(skipped), update.fired.eq(before | update.z.any())]
@@ -246,53 +252,130 @@ class NeuronUpdate(wiring.Component):
                 m.d.comb += [chosen[key].eq(value) for key, value in each.items()]
         return SimpleNamespace(**chosen)
 
-    @property
-    def _biased_width(self):
-        core = self.core
-        return max(core.current_width, core.bias.width) + 1 if any(core.bias.bounds) else core.current_width
-
     def _load(self, name):
         """The `MemoryLoadSignature` of a memory, or None."""
         return getattr(self.load, name) if name in self.loaded else None
 
-    def _update(self, m, unit, v, total, minus_threshold, bias):
-        """What a unit makes of the stored potential ``v``: the next one and whether the neuron fires, each in a
-        register. One register after each addition, compare and choice."""
+    def _update(self, m, unit, stored, parameters):
+        """What a unit makes of its neuron's ``stored`` states: those that follow, its potential ``v`` among them, and
+        its spike ``z``. One register after each addition, compare and choice, of which each is as many cycles behind
+        the stored states as a number beside it says."""
         core, layer = self.core, self.core.layer
-        after_leak = 4 if layer.grid or isinstance(layer.leak, TableLeak) else 3
-        leaked = self._leak(m, v, unit, minus_threshold)
-        current = Signal(signed(self._biased_width), name=f"current_{unit}", reset_less=True)
-        given = delayed(m, total, 2) + bias
-        m.d.sync += current.eq(Mux(self.channels.open[unit], given, 0) if core.gated else given)
-        current = delayed(m, current, after_leak - 3)
+        at, end = core.potential_stage, self._latency - 2
+        minus_threshold = parameters.minus_threshold
+        current, states = self._driven(m, unit, stored, parameters.bias)
 
         potential = Signal(signed(core.potential_width), name=f"potential_{unit}", reset_less=True)
-        m.d.sync += potential.eq(leaked + current)
-        minus_theta = delayed(m, minus_threshold, after_leak - 1)
+        leaked, since = C(0, 1), 0
+        if not isinstance(layer.leak, FullLeak):
+            leaked, since = self._leaked(m, unit, stored["membranes"], minus_threshold)
+        m.d.sync += potential.eq(delayed(m, leaked, at - 1 - since) + delayed(m, current, at - 1 - core.driven_stage))
+        minus_theta = delayed(m, minus_threshold, at)
+        fired = (self._graded if core.graded else self._spike)(m, unit, stored, parameters, potential)
+        states |= fired.states
+        z = fired.z
+        if layer.grid and core.encodes_at_once:
+            cleared = fired.fires if core.clears else C(0, 1)
+            before = delayed(m, minus_threshold, at - 1)
+            v = self._encoded(m, unit, potential, before, delayed(m, cleared, core.encoding_cycles - 2))
+        else:
+            kept = Signal(signed(max(core.kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
+            potential = delayed(m, potential)
+            if layer.reset == "subtract":
+                m.d.sync += kept.eq(fired.left)
+            elif layer.reset == "zero":
+                m.d.sync += kept.eq(Mux(fired.fires, 0, potential))
+            else:
+                m.d.sync += kept.eq(potential)
+            if layer.grid:
+                v = self._encoded(m, unit, kept, delayed(m, minus_theta), C(0, 1))
+            else:
+                v = self._saturated(m, f"v_{unit}", kept, layer.v_width)
+        states = {name: delayed(m, state, end - since) for name, (state, since) in states.items()}
+        return SimpleNamespace(v=v, z=delayed(m, z, end - at - 1), states={"membranes": v} | states)
+
+    def _driven(self, m, unit, stored, bias):
+        """What is added to the potential, `Core.driven_stage` cycles behind the stored states; and with a synaptic
+        current its state that follows, and how many cycles behind."""
+        core, layer = self.core, self.core.layer
+        current = Signal(signed(core.biased_width), name=f"current_{unit}", reset_less=True)
+        given = delayed(m, self.sums[unit], 2) + bias
+        m.d.sync += current.eq(Mux(self.channels.open[unit], given, 0) if core.gated else given)
+        if isinstance(layer.act, ReLU):
+            current = delayed(m, Mux(current[-1], 0, current))
+        elif layer.act:
+            places = len(layer.act.table).bit_length() - 1
+            index = self._saturated(m, f"act_index_{unit}", current >> layer.act.shift, places)
+            found = image_memory(m, f"act_{unit}", core.images["act"], Cat(index[:-1], ~index[-1]))
+            current = delayed(m, found.as_signed())
+        if not layer.current:
+            return current, {}
+        total = Signal(signed(core.driving_width), name=f"driving_{unit}", reset_less=True)
+        leaked, since = C(0, 1), 0
+        if not isinstance(layer.current.leak, FullLeak):
+            leaked, since = self._leaked_state(m, unit, "current", stored["currents"])
+        at = core.driven_stage - 1
+        m.d.sync += total.eq(delayed(m, current, at - core.act_stage) + delayed(m, leaked, at - since))
+        return total, {"currents": (self._saturated(m, f"next_current_{unit}", total, layer.current.width), at + 2)}
+
+    def _spike(self, m, unit, stored, parameters, potential):
+        """Of a potential, a cycle later: whether the neuron ``fires``, which is its spike ``z`` too, what is ``left``
+        where that subtracts the threshold, and the state that an adaptation has then."""
+        core, layer, at = self.core, self.core.layer, self.core.potential_stage
+        minus_raised, states = parameters.minus_threshold, {}
+        if layer.adaptation:
+            minus_raised = Signal(signed(core.minus_raised_width), name=f"minus_raised_{unit}", reset_less=True)
+            m.d.sync += minus_raised.eq(parameters.minus_threshold - stored["adaptations"])
+            minus_raised = delayed(m, minus_raised, at - 1)
+        else:
+            minus_raised = delayed(m, minus_raised, at)
         above = Signal(signed(core.above_width), name=f"above_{unit}", reset_less=True)  # potential over threshold
-        m.d.sync += above.eq(potential + minus_theta)
+        m.d.sync += above.eq(potential + minus_raised)
         fires = Signal(name=f"fires_{unit}")
         m.d.comb += fires.eq(0 if isinstance(layer.fire, Silent) else ~above[-1])
-        if layer.grid and core.encodes_at_once:
-            cleared = fires if core.clears else C(0, 1)
-            before = delayed(m, minus_threshold, after_leak - 2)
-            level = self._encoded(m, unit, potential, before, delayed(m, cleared, core.encoding_cycles - 2))
-            return level, delayed(m, fires, core.encoding_cycles - 1)
+        if layer.adaptation:
+            leaked, since = self._leaked_state(m, unit, "adaptation", stored["adaptations"])
+            raised = Signal(signed(core.raised_width), name=f"raised_{unit}", reset_less=True)
+            step = delayed(m, parameters.step, at + 1)
+            m.d.sync += raised.eq(delayed(m, leaked, at + 1 - since) + Mux(fires, step, 0))
+            following = self._saturated(m, f"next_adaptation_{unit}", raised, layer.adaptation.width)
+            states = {"adaptations": (following, at + 3)}
+        return SimpleNamespace(fires=fires, z=fires, left=Mux(fires, above, delayed(m, potential)), states=states)
 
-        potential = delayed(m, potential)
-        # Only below a negative threshold does subtracting it leave the range of the potential.
-        kept_width = core.above_width if core.minus_threshold.bounds[1] > 0 else core.potential_width
-        kept = Signal(signed(max(kept_width, layer.v_width)), name=f"kept_{unit}", reset_less=True)
-        if layer.reset == "subtract":
-            m.d.sync += kept.eq(Mux(fires, above, potential))
-        elif layer.reset == "zero":
-            m.d.sync += kept.eq(Mux(fires, 0, potential))
+    def _graded(self, m, unit, stored, parameters, potential):
+        """Of a potential, a cycle later: its count ``z``, whether that ``fires`` at all, and what is ``left`` where as
+        many thresholds are subtracted. Between the least and the most that the neuron fires, these are the potential's
+        bits above and below the threshold's, which is a power of two."""
+        core, fire, at = self.core, self.core.layer.fire, self.core.potential_stage
+        minus_theta = delayed(m, parameters.minus_threshold, at)
+        places = range((-core.minus_threshold.bounds[1]).bit_length() - 1,
+                       (-core.minus_threshold.bounds[0]).bit_length())
+        count = signed(signed_width(fire.low, fire.high))
+        found, any_bits = [], []
+        for place in places:
+            here = C(1, 1)
+            if len(places) > 1:  # the lowest bit of a negated power of two that is set
+                here = minus_theta[place] & ~minus_theta[places[0]:place].any()
+            found.append(Mux(here, potential >> place, 0))
+            any_bits.append(here & (potential >> place).any())
+        whole, some = Signal(count, name=f"whole_{unit}", reset_less=True), Signal(name=f"some_{unit}", reset_less=True)
+        m.d.sync += [whole.eq(reduce(or_, found)), some.eq(reduce(or_, any_bits))]
+
+        def less(times, minus):
+            """The potential less so many thresholds."""
+            register = Signal(signed(core.over_width(times)), name=f"less_{times}_{unit}", reset_less=True)
+            m.d.sync += register.eq(potential + delayed(m, minus, at))
+            return register
+
+        over, before = less(fire.high, parameters.minus_most), delayed(m, potential)
+        inside = before & ~delayed(m, minus_theta)
+        if fire.low:
+            below, lowest = (under := less(fire.low, parameters.minus_least))[-1], under
         else:
-            m.d.sync += kept.eq(potential)
-        if layer.grid:
-            level = self._encoded(m, unit, kept, delayed(m, minus_theta), C(0, 1))
-            return level, delayed(m, fires, 1 + core.encoding_cycles)
-        return self._saturated(m, unit, kept), delayed(m, fires, 2)
+            below, lowest = before[-1], before
+        z = Mux(below, fire.low, Mux(over[-1], whole, fire.high))
+        left = Mux(below, lowest, Mux(over[-1], inside, over))
+        return SimpleNamespace(fires=some if fire.low else some & ~below, z=z, left=left, states={})
 
     def _encoded(self, m, unit, potential, minus_threshold, clear):
         m.submodules[f"encoder_{unit}"] = encoder = LevelEncoder(self.core, len(potential))
@@ -300,40 +383,50 @@ class NeuronUpdate(wiring.Component):
                      encoder.clear.eq(clear)]
         return encoder.level
 
-    def _saturated(self, m, unit, kept):
-        width = self.core.layer.v_width
-        saturated = Signal(signed(width), name=f"v_{unit}", reset_less=True)
-        inside = kept[width - 1:] == kept[-1].replicate(len(kept) - width + 1)
-        limit = Cat((~kept[-1]).replicate(width - 1), kept[-1])
-        m.d.sync += saturated.eq(Mux(inside, kept[:width], limit))
+    @staticmethod
+    def _saturated(m, name, value, width):
+        """The register that holds a signed ``value`` in ``width`` bits, saturated."""
+        saturated = Signal(signed(width), name=name, reset_less=True)
+        if len(value) <= width:
+            m.d.sync += saturated.eq(value)
+            return saturated
+        inside = value[width - 1:] == value[-1].replicate(len(value) - width + 1)
+        limit = Cat((~value[-1]).replicate(width - 1), value[-1])
+        m.d.sync += saturated.eq(Mux(inside, value[:width], limit))
         return saturated
 
-    def _leak(self, m, v, unit, minus_threshold):
-        """The register that holds the leaked potential, a cycle after what is stored, ``v`` (two for a table or a
-        grid)."""
+    def _leaked(self, m, unit, v, minus_threshold):
+        """What is left of a stored potential ``v``, and how many cycles behind it."""
         leak, grid = self.core.layer.leak, self.core.layer.grid
-        leaked = Signal(signed(self.core.stored_width), name=f"leaked_{unit}", reset_less=True)
         if grid and not isinstance(leak, TableLeak):
             m.submodules[f"decoder_{unit}"] = decoder = LevelDecoder(self.core)
             m.d.comb += [decoder.level.eq(v), decoder.minus_threshold.eq(minus_threshold)]
-            v = decoder.potential
-        else:
-            v = v.as_signed()
+            return delayed(m, self._by_shift(leak, decoder.potential)), 2
         if isinstance(leak, TableLeak):
-            level = v if grid else Cat(v[:-1], ~v[-1])  # v - v_min
-            load = self._load("leak")
-            m.d.sync += leaked.eq(image_memory(m, f"leak_{unit}", self.core.images["leak"], level, load))
+            index, load = v if grid else Cat(v[:-1], ~v[-1]), self._load("leak")  # the entry of the level, or V - v_min
+            leaked = delayed(m, image_memory(m, f"leak_{unit}", self.core.images["leak"], index, load).as_signed())
             if load is not None and unit == 0:
                 answer(m, load, leaked)
-        elif isinstance(leak, ShiftLeak):
-            m.d.sync += leaked.eq(v - (v >> leak.shift))
-        else:
-            m.d.sync += leaked.eq(v)
-        return leaked
+            return leaked, 2
+        return delayed(m, self._by_shift(leak, v)), 1
+
+    def _leaked_state(self, m, unit, name, state):
+        """What is left of a current or an adaptation, by its ``name`` in the layer, and how many cycles behind it."""
+        leak = getattr(self.core.layer, name).leak
+        if isinstance(leak, FullLeak):
+            return C(0, 1), 0
+        if isinstance(leak, TableLeak):
+            found = image_memory(m, f"{name}_leak_{unit}", self.core.images[f"{name}_leak"], Cat(state[:-1], ~state[-1]))
+            return delayed(m, found.as_signed()), 2
+        return delayed(m, self._by_shift(leak, state)), 1
+
+    @staticmethod
+    def _by_shift(leak, value):
+        return value - (value >> leak.shift) if isinstance(leak, ShiftLeak) else value
 
     def _parameters(self, m, r_channel):
-        """Negated thresholds (an addition takes less logic than a subtraction) and biases of the units: constants
-        or one register where all neurons share one, else registers behind a memory."""
+        """The `Core.parameters` of the units, by name: constants or one register where all neurons share one, else
+        registers behind a memory. Thresholds are negated, as an addition takes less logic than a subtraction."""
         core = self.core
         found = {name: [C(int(parameter.values.flat[0]), signed(parameter.width))] * core.units
                  for name, parameter in core.parameters.items()}
@@ -362,4 +455,4 @@ class NeuronUpdate(wiring.Component):
             row = data.View(data.StructLayout({name: signed(parameter.width) for name, parameter in shared.items()}),
                             register[:image.row_bits])
             found |= {name: [row[name]] * core.units for name in shared}
-        return found["minus_threshold"], found["bias"]
+        return found

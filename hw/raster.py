@@ -1,4 +1,4 @@
-"""Between words of a list and words of a map."""
+"""From words of the input to those of a list or a map that several layers may take."""
 
 from amaranth import *
 from amaranth.lib import stream, wiring
@@ -6,7 +6,45 @@ from amaranth.lib.wiring import In, Out
 
 from .event import EventWord, PermitSignature
 
-__all__ = ["Raster", "RowPermits"]
+__all__ = ["Admission", "Raster", "RowPermits"]
+
+
+class Admission(wiring.Component):
+    """Lets a time step's words pass once there is a permit for it.
+
+    Throughput: one word per cycle, beside one cycle for each time step. Latency: 0.
+
+    Parameters
+    ----------
+    words : spikeloom.compiler.words.WordFormat
+
+    Members
+    -------
+    i : In(stream of EventWord(words))
+    o : Out(stream of EventWord(words))
+        ``ready`` is not waited for
+    permit : In(PermitSignature())
+        for one time step each
+    """
+
+    def __init__(self, words):
+        super().__init__({
+            "i": In(stream.Signature(EventWord(words))),
+            "o": Out(stream.Signature(EventWord(words))),
+            "permit": In(PermitSignature()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        granted = Signal()
+        m.d.comb += [
+            self.i.ready.eq(granted),
+            self.o.valid.eq(self.i.valid & granted),
+            self.o.payload.eq(self.i.payload),
+            self.permit.ready.eq(~granted),
+        ]
+        m.d.sync += granted.eq(Mux(granted, ~(self.i.valid & self.i.payload.last), self.permit.valid))
+        return m
 
 
 class Raster(wiring.Component):

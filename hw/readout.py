@@ -159,8 +159,10 @@ class Readout(wiring.Component):
     def _vote(self, m):
         """What the neurons of a score add to it in a time step, once they all have come."""
         update, votes = self.update, self.votes
-        value = update.z.as_unsigned() if self.count else update.v[0]
-        width = signed_width(*(votes * bound for bound in ((0, 1) if self.count else (self.core.layer.v_min, 0))))
+        fire = self.core.layer.fire
+        value = update.z if self.count else update.v[0]
+        bounds = (fire.low, fire.high) if self.count else (self.core.layer.v_min, 0)
+        width = signed_width(*(votes * bound for bound in bounds))
         vote = Signal(data.StructLayout({
             "valid": 1, "first_step": 1, "final_step": 1, "index": range(-(-self.core.update_count // votes)),
             "value": signed(width)}))

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import memory
 from spikeloom.compiler.core import BLOCK_BITS
 
-__all__ = ["delayed", "in_use", "looked_up", "storage"]
+__all__ = ["delayed", "in_use", "looked_up", "places", "storage"]
 
 
 def storage(shape, depth, init=(), *, single_port=False, logic=False):
@@ -25,7 +25,7 @@ def storage(shape, depth, init=(), *, single_port=False, logic=False):
 def delayed(m, value, cycles=1, *, reset_less=True):
     """``value`` as it was ``cycles`` clock cycles ago. Control signals, which must fall silent at a reset, say so."""
     value = Value.cast(value)
-    for _ in range(cycles):
+    for _ in range(0 if isinstance(value, Const) else cycles):  # a constant has always been what it is
         register = Signal(value.shape(), reset_less=reset_less)
         m.d.sync += register.eq(value)
         value = register
@@ -42,6 +42,19 @@ def looked_up(m, index, values):
             with m.Case(*(at for at, each in enumerate(values) if each == value)):
                 m.d.comb += found.eq(value)
     return found
+
+
+def places(m, count, taken, released):
+    """Whether ``any`` and whether ``all`` of ``count`` places are in use, when at most one is taken and one released
+    in a cycle."""
+    if count == 2:
+        used = in_use(m, taken, released)
+        return used.any(), used[1]
+    used, full = Signal(range(count + 1)), Signal()
+    now = Signal.like(used)
+    m.d.comb += now.eq(used + taken - released)
+    m.d.sync += [used.eq(now), full.eq(now == count)]
+    return used.any(), full
 
 
 def in_use(m, taken, released, *, init=0):

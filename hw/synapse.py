@@ -28,7 +28,8 @@ class Synapses(wiring.Component):
     A visit reads the row of its input and the current group, or in a sparse core the row that it names. At an ``end``
     every lane's sum moves into a shift register, from which ``units`` sums leave per cycle, while the accumulators
     start the next group from zero. Sums may wrap on the way: the width holds every sum that can be final, and addition
-    modulo a power of two does not mind the order.
+    modulo a power of two does not mind the order. What is to be subtracted is complemented on its way, and a one added
+    with it.
 
     Throughput: one visit or ``end`` per cycle; two ends are at least ``core.pace`` cycles apart. Latency from
     a visit to its effect on the accumulators: `latency` cycles.
@@ -69,12 +70,12 @@ class Synapses(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         core = self.core
-        code_width = core.layer.weight_format.width
-        low, high = core.layer.weight_format.bounds
+        code_width = core.weight_format.width
+        low, high = core.weight_format.bounds
         weight_shape = Shape.cast(range(low, high + 1))
 
         # Address: the group's first row, and the input; a sparse core's visits have it whole.
-        rows, inputs = core.images["weights"].rows, core.layer.weights.shape[1]
+        rows, inputs = core.images["weights"].rows, core.input_rows
         row = Signal(range(rows), reset_less=True)
         base = Signal(range(rows))
         tags = Cat(self.visit_valid & ~self.visit.end, self.visit_valid & self.visit.end,
@@ -98,15 +99,20 @@ class Synapses(wiring.Component):
         for lane in range(core.lanes):
             weight = Signal(weight_shape, name=f"weight_{lane}", reset_less=True)
             code = codes.word_select(lane, code_width)
-            m.d.sync += weight.eq(Mux(add, decoded(core.layer.weight_format, code), 0))
+            m.d.sync += weight.eq(Mux(add, decoded(core.weight_format, code), 0))
             operands.append(weight)
         if core.i_words.graded:
             shift = delayed(m, self.visit.shift, 3 + core.memory_registers)
+            minus = C(0, 1)
+            if core.i_words.signed:
+                minus = delayed(m, self.visit.negative, 2 + core.memory_registers) & add
+                minus = delayed(m, minus)
             tags = delayed(m, tags, reset_less=False)
             for lane, weight in enumerate(operands):
                 operand = Signal(signed(core.current_width), name=f"operand_{lane}", reset_less=True)
-                m.d.sync += operand.eq(weight << shift)
+                m.d.sync += operand.eq((weight << shift) ^ minus.replicate(core.current_width).as_signed())
                 operands[lane] = operand
+            minus = delayed(m, minus)
 
         # What a reset finds on the way to the accumulators ends there.
         clear = Signal(reset_less=True)
@@ -119,7 +125,9 @@ class Synapses(wiring.Component):
         shape = signed(core.current_width)
         for lane, operand in enumerate(operands):
             accumulator = Signal(shape, name=f"accumulator_{lane}", reset_less=True)
-            m.d.sync += accumulator.eq(accumulator + operand)
+            # The carry into the lowest bit comes out of one below it.
+            total = (Cat(minus, accumulator) + Cat(minus, operand))[1:] if core.i_words.signed else accumulator + operand
+            m.d.sync += accumulator.eq(total)
             with m.If(clear):
                 m.d.sync += accumulator.eq(0)
             sums.append((accumulator, Signal(shape, name=f"sum_{lane}", reset_less=True)))

@@ -6,6 +6,7 @@ It runs inside the simulator, so that Python is not asked at every clock edge.
 from amaranth.hdl import Shape
 from spikeloom.hw.load import LoadSignature
 from spikeloom.hw.verilog import MODULE
+from spikeloom.network import signed_width
 
 __all__ = ["LOAD_FIELDS", "TOP", "WORD_BYTES", "generate"]
 
@@ -23,7 +24,7 @@ def generate(program):
 
     It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from
     ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the number of spikes of layer N in each
-    time step, or, with ``+detail``, the spikes and every unit's membrane potential at each update (-1 as spikes stands
+    time step (of graded ones their sum), or, with ``+detail``, the spikes and every unit's membrane potential at each update (-1 as spikes stands
     for a row that was skipped); and ``results.txt``
     with score, winner, last and clock cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at
     random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no
@@ -147,7 +148,8 @@ def _load(program):
 
 def _observed(number, core):
     """The wires to one layer's updates, and the ports of the array that they connect to."""
-    wires = [("valid", 1), ("last_word", 1), ("z", core.units),
+    z_width = signed_width(*core.o_words.bounds) if core.graded else core.units
+    wires = [("valid", 1), ("last_word", 1), ("z", z_width),
              *((f"v__{unit}", core.layer.v_width) for unit in range(core.units)),
              *([("skipped", 1)] if core.skips else [])]
     name = f"update_{number}"
@@ -158,7 +160,9 @@ def _observed(number, core):
 def _watch(number, core):
     """The block that writes down what one layer does."""
     update = f"update_{number}"
-    shown = ", ".join([f"{update}__z", *(f"$signed({update}__v__{unit})" for unit in range(core.units))])
+    spikes = f"$signed({update}__z)" if core.graded else f"{update}__z"
+    count = spikes if core.graded else f"$countones({spikes})"
+    shown = ", ".join([spikes, *(f"$signed({update}__v__{unit})" for unit in range(core.units))])
     numbers = " ".join(["%0d"] * (core.units + 1))
     skipped = " ".join(["-1", *["0"] * core.units])
     skips_row = f"{update}__skipped" if core.skips else "1'b0"
@@ -171,7 +175,7 @@ def _watch(number, core):
         $fwrite(layer_{number}, "{numbers}\\n", {shown});
     end else begin
       if (!{skips_row})
-        spikes_{number} = spikes_{number} + $countones({update}__z);
+        spikes_{number} = spikes_{number} + {count};
       if ({update}__last_word) begin
         $fwrite(layer_{number}, "%0d\\n", spikes_{number});
         spikes_{number} = 0;

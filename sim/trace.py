@@ -69,8 +69,9 @@ def from_updates(program, samples, time_steps, updates, scores, winners, loads=(
     Parameters
     ----------
     updates : for each layer, int arrays ``z`` (updates seen,) and ``v`` (updates seen, units)
-        spikes as the bits of a word, and membrane potentials; -1 in place of spikes stands for a row of a map that was
-        skipped, whose neurons keep their potentials, or have none yet in a sample's first time step
+        spikes as the bits of a word, or one that is graded, and membrane potentials; -1 in place of the spikes of a map
+        stands for a row of it that was skipped, whose neurons keep their potentials, or have none yet in a sample's
+        first time step
     loads : sequence of Program or None, optional
         for each sample, what was loaded in place of ``program``
     """
@@ -79,7 +80,7 @@ def from_updates(program, samples, time_steps, updates, scores, winners, loads=(
         layers = [(load or program).cores[number].layer for load in loads or [None] * samples]
         shape = (samples, time_steps, core.update_count, core.units)
         z, v = _with_skipped(core, time_steps, np.asarray(z), np.asarray(v))
-        z = core.arrange((z[:, None] >> np.arange(core.units) & 1).reshape(shape))
+        z = core.arrange((z if core.graded else z[:, None] >> np.arange(core.units) & 1).reshape(shape))
         spikes.append(restored(z, placement.order))
         membranes.append(restored(_potentials(layers, core.arrange(v.reshape(shape))), placement.order))
     n_out = program.network.n_out
@@ -99,7 +100,7 @@ def _potentials(layers, v):
 
 def _with_skipped(core, time_steps, z, v):
     """Updates with those of skipped rows in their places."""
-    if not (z < 0).any():
+    if not core.skips or not (z < 0).any():
         return z, v
     lengths = np.where(z < 0, core.row_updates, 1)
     places = np.cumsum(lengths) - lengths

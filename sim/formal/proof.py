@@ -39,12 +39,12 @@ def free(m, shape, kind="anyseq"):
     return chosen
 
 
-def drive(m, signature):
-    """Free inputs for a stream: what goes in, and whether the other side takes what comes out."""
+def drive(m, i, o):
+    """Free inputs for a block's streams: what goes in, and whether the other side takes what comes out."""
     m.d.comb += [
-        signature.i.payload.eq(free(m, Value.cast(signature.i.payload).shape())),
-        signature.i.valid.eq(free(m, 1)),
-        signature.o.ready.eq(free(m, 1)),
+        i.payload.eq(free(m, Value.cast(i.payload).shape())),
+        i.valid.eq(free(m, 1)),
+        o.ready.eq(free(m, 1)),
     ]
 
 

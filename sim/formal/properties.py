@@ -60,7 +60,7 @@ class Queue(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = self.block
-        drive(m, block)
+        drive(m, block.i, block.o)
         keeps(m, block.o)
 
         taken, given = Signal(), Signal()
@@ -190,14 +190,15 @@ class Replays(Elaboratable):
         m = Module()
         m.submodules.block = block = self.block
         words, groups = block.words, block.groups
-        drive(m, block)
-        m.d.comb += block.permit.ready.eq(free(m, 1))
+        i = block.i_0
+        drive(m, i, block.o)
+        m.d.comb += block.permit_0.ready.eq(free(m, 1))
         keeps(m, block.o)
 
         taken, given = Signal(), Signal()
-        entry = block.i.payload
+        entry = i.payload
         stored = Signal()  # a silent word only ends its time step
-        m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready),
+        m.d.comb += [taken.eq(i.valid & i.ready), given.eq(block.o.valid & block.o.ready),
                      stored.eq(taken & entry.bits.any())]
 
         # The producer: no more words in a time step than there are.
@@ -290,7 +291,7 @@ class Sorting(Elaboratable):
         m = Module()
         m.submodules.block = block = self.block
         groups, rows = block.core.groups, block.core.sparse_rows
-        drive(m, block)
+        drive(m, block.i, block.o)
         keeps(m, block.o)
         taken, given = Signal(), Signal()
         m.d.comb += [taken.eq(block.i.valid & block.i.ready), given.eq(block.o.valid & block.o.ready)]

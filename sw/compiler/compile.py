@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Conv2d
+from spikeloom.network import Conv2d, GradedSpike
 
 from . import cost, order, worth
 from .core import BLOCK_BITS, MEMORIES, SINGLE_PORT_SHAPE
@@ -79,11 +79,11 @@ def estimates(network, number, target, activity, *, reloadable=False, sparse="au
     """
     words = words or _assumed_words(network)
     layer, last = network.layers[number], number == len(network.layers) - 1
-    movable = order.movable(network)
+    movable, graded = order.movable(network), isinstance(layer.fire, GradedSpike)
     found, refused, channels = {}, None, layer.shape[2]
     sets = cost.geometry(layer).sets if isinstance(layer, Conv2d) else 1
     for groups in range(1, channels + 1):
-        for units in UNITS[:1] if last else UNITS:
+        for units in UNITS[:1] if last or graded else UNITS:
             group = -(-channels // groups)
             group = -(-group // units) * units
             lanes = group * sets
@@ -131,7 +131,7 @@ def _thin(dense):
 
 
 def _assumed_words(network):
-    return {layer.name: WordFormat(layer.n_out, 4, shape=layer.shape if isinstance(layer, Conv2d) else None)
+    return {layer.name: WordFormat.of_layer(layer, 1 if isinstance(layer.fire, GradedSpike) else 4)
             for layer in network.layers}
 
 
@@ -405,10 +405,14 @@ def describe(program, activity):
             "blocks": 0 if place else cost.estimate_blocks(whole, target),
             "single_ports": core.single_ports,
             **({"shares": [member.layer.name for member in whole.members]} if len(whole.members) > 1 else {}),
-            "weight_bits": core.weights.size * core.layer.weight_format.width,
+            "weight_bits": core.weights.size * core.weight_format.width,
             **_words_of(core, each, target, shares=len(whole.members) > 1),
         })
     slowest, layer = max(cost.rates(program, given))
+    if any(len(loop) > 1 for loop in program.network.loops):  # whose layers wait for each other
+        most = program.network.time_steps
+        few, many = (cost.predict(program, [given] * count) for count in (-(-most // 2), most))
+        slowest = max(slowest, (many - few) / max(1, most // 2))
     return {"activity": [each.events for each in activity], "layers": rows, "bottleneck": rows[layer]["layer"],
             "cycles_per_time_step": round(slowest, 1),
             "cycles_per_sample": cost.predict(program, [given] * program.network.time_steps)}

@@ -9,11 +9,14 @@ import numpy as np
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import (
     INPUT,
+    Conv2d,
     Dense,
     FullLeak,
     GradedSpike,
+    ReLU,
     Shortcut,
     Silent,
+    TableActivation,
     TableLeak,
     WeightFormat,
     signed_width,
@@ -21,7 +24,7 @@ from spikeloom.network import (
 
 from .sparse import SparseRows
 from .window import Branch, padded
-from .words import WordFormat
+from .words import JointWords, WordFormat
 
 #: Where a core's weights can be: block RAM, or the large memories with one port that a bitstream cannot fill.
 MEMORIES = ("block", "single_port")
@@ -102,8 +105,8 @@ class Core:
     Parameters
     ----------
     layer : Dense
-    i_words : WordFormat
-        of the words that come in
+    i_words : WordFormat or JointWords
+        of the words that come in, from one source or from several
     lanes : int
         sums that accumulate at once, a multiple of ``units``
     units : int
@@ -119,7 +122,7 @@ class Core:
     """
 
     layer: Dense
-    i_words: WordFormat
+    i_words: WordFormat | JointWords
     lanes: int
     units: int
     memory_registers: int = 0
@@ -131,8 +134,7 @@ class Core:
     UPDATE_CYCLES = 9
 
     def __post_init__(self):
-        if self.units not in (1, 2, 4, 8, 16):
-            raise SpikeloomError(f"Layer {self.layer.name}: update units must be 1, 2, 4, 8 or 16, not {self.units}")
+        _ = self.o_words  # checks the units
         step = self.sets * self.units
         if self.lanes < 1 or self.lanes % step:
             sets = f" and {self.sets} columns" if self.sets > 1 else ""
@@ -150,12 +152,21 @@ class Core:
             raise SpikeloomError(f"Layer {self.layer.name}: which words of weights are left out is part of the "
                                  "gateware, so a sparse layer cannot be in a reloadable program")
         check_in_gateware(self.layer)
+        if self.reloadable and (fixed := self._fixed()):
+            raise SpikeloomError(f"Layer {self.layer.name}: {fixed} cannot be in a reloadable program")
         if self.layer.gate and self.reloadable:
             raise SpikeloomError(f"Layer {self.layer.name}: a gate is part of the gateware, so it cannot be in a "
                                  "reloadable program; compile without it")
         if self.pooling:
             self.pooling.check(f"Layer {self.layer.name}")
         _ = self.sparse_rows  # checks itself
+
+    def _fixed(self):
+        """What the layer has that is part of the gateware, or None."""
+        return next((name for name, there in (
+            ("graded spikes", self.graded or self.i_words.signed), ("further branches", self.layer.others),
+            ("a delay", isinstance(self.i_words, JointWords)), ("an activation", self.layer.act),
+            ("a synaptic current", self.layer.current), ("an adaptation", self.layer.adaptation)) if there), None)
 
     #: Whether rows of the layer's map are left alone where nothing would change them, and whether channels are.
     skips = gated = False
@@ -181,6 +192,39 @@ class Core:
     def groups(self):
         """Groups of channels, each of which replays the events."""
         return -(-self.layer.shape[2] // self.group)
+
+    @property
+    def graded(self):
+        """Whether it fires counts."""
+        return isinstance(self.layer.fire, GradedSpike)
+
+    @cached_property
+    def weight_format(self):
+        """Of the weight memory: that of the layer's branches, or where these differ one that holds all of them."""
+        if self.layer.shortcut:
+            return self.layer.weight_format
+        forms = list(dict.fromkeys(synapses.weight_format for synapses, _ in self.branches))
+        for form in forms:
+            if all(set(other.values) <= set(form.values) for other in forms):
+                return form
+        lows, highs = zip(*(form.bounds for form in forms), strict=True)
+        return WeightFormat("int", max(2, signed_width(min(lows), max(highs))))
+
+    @property
+    def input_rows(self):
+        """Rows of weights that each group has."""
+        return self.i_words.rows if isinstance(self.i_words, JointWords) else self.layer.weights.shape[1]
+
+    @cached_property
+    def input_weights(self):
+        """The weights of all branches (n_out, input_rows) of a dense layer, and 0, or what stands for it, in rows that
+        are left out."""
+        if not isinstance(self.i_words, JointWords):
+            return self.layer.weights
+        found = np.full((self.layer.n_out, self.input_rows), min(self.weight_format.values, key=abs))
+        for (synapses, _), each in zip(self.branches, self.i_words.inputs, strict=False):
+            found[:, each.first:each.first + each.words.size] = synapses.weights
+        return found
 
     @cached_property
     def pooling(self):
@@ -209,10 +253,37 @@ class Core:
         """Clock cycles from reading a membrane potential to having written it back, which neuron updates of the same
         neuron must keep apart."""
         if not self.layer.grid:
-            return self.UPDATE_CYCLES
+            return self.UPDATE_CYCLES + self._further_stages
         decoding = not isinstance(self.layer.leak, TableLeak)  # whose entries are potentials
         # Firing and reset take two cycles, saturation one.
-        return self.UPDATE_CYCLES + decoding + self.encoding_cycles - (3 if self.encodes_at_once else 1)
+        return (self.UPDATE_CYCLES + self._further_stages + decoding + self.encoding_cycles
+                - (3 if self.encodes_at_once else 1))
+
+    @property
+    def act_stage(self):
+        """Cycles from the stored states until the current is what its `act` makes of it: a table is a memory."""
+        return {None: 1, ReLU: 2, TableActivation: 4}[type(self.layer.act) if self.layer.act else None]
+
+    @property
+    def driven_stage(self):
+        """Cycles from the stored states to what is added to the membrane potential."""
+        if not self.layer.current:
+            return self.act_stage
+        return max(self.act_stage, 2 if isinstance(self.layer.current.leak, TableLeak) else 1) + 1
+
+    @property
+    def _leaked_stage(self):
+        return 2 if self.layer.grid or isinstance(self.layer.leak, TableLeak) else 1
+
+    @property
+    def potential_stage(self):
+        """Cycles from the stored states to the potential before firing."""
+        return max(self._leaked_stage, self.driven_stage) + 1
+
+    @property
+    def _further_stages(self):
+        """Those that a potential takes for what becomes of its current."""
+        return self.potential_stage - self._leaked_stage - 1
 
     @property
     def longer_updates(self):
@@ -261,7 +332,7 @@ class Core:
     @property
     def o_words(self):
         """The words that go out. Neurons that only fill up the last group never spike, so ``size`` leaves them out."""
-        return WordFormat(self.layer.n_out, self.units)
+        return WordFormat.of_layer(self.layer, self.units)
 
     @property
     def channel_updates(self):
@@ -282,16 +353,18 @@ class Core:
     def memories(self):
         """The core's memories: name to (entries, bits). What can be loaded has whole bytes."""
         layer, words = self.layer, self.i_words
+        lists = [each for each in words.inputs if each.kept]
         memories = {
-            "events": (2 << (words.most - 1).bit_length(), words.width + words.index_width),
-            "membranes": (self.update_count, self.units * layer.v_width),
+            **{f"events_{number}": (each.banks * each.depth, words.index_width + each.words.width + each.words.signed)
+               for number, each in enumerate(lists)},
+            **{name: (self.update_count, self.units * width) for name, width in self.state_widths.items()},
             **(self.pooling.row_memories() if self.pooling else {}),
             **(self.sparse_rows.memories if self.sparse_rows else {}),
         }
         for name, (rows, bits) in self.image_shapes.items():
             shape = (rows, -(-bits // 8) * 8 if self.reloadable else bits)
-            if name == "leak":
-                memories |= {f"leak_{unit}": shape for unit in range(self.units)}
+            if name == "leak" or name in self._tables:
+                memories |= {f"{name}_{unit}": shape for unit in range(self.units)}
             elif name != "shared":
                 memories[name] = shape
         return memories
@@ -308,7 +381,7 @@ class Core:
     @property
     def branches(self):
         """The synapses of each branch of the layer, and the words that come to them."""
-        return ((self.layer, self.i_words),)
+        return tuple(zip(self.layer.branches, (each.words for each in self.i_words.inputs), strict=False))
 
     @cached_property
     def _current_bounds(self):
@@ -322,15 +395,37 @@ class Core:
         reach = synapses.weights[0].size * synapses.pooled_bounds(*words.bounds)[1]
         return low * reach, high * reach
 
+    @property
+    def _biased_bounds(self):
+        low, high = (sum(pair) for pair in zip(self._current_bounds, self.bias.bounds, strict=True))
+        # What is closed gets nothing at all.
+        return (min(low, 0), max(high, 0)) if self.gated else (low, high)
+
+    @property
+    def _driving_bounds(self):
+        """Of what is added to the membrane potential."""
+        layer = self.layer
+        low, high = layer.act.bounds(*self._biased_bounds) if layer.act else self._biased_bounds
+        if layer.current and not isinstance(layer.current.leak, FullLeak):
+            low, high = low + layer.current.bounds[0], high + layer.current.bounds[1]
+        return low, high
+
     @cached_property
     def _potential_bounds(self):
         # A leak never leaves the stored range, and a table that could is refused.
-        low, high = self._current_bounds
-        bias, stored = self.bias.bounds, self._stored_bounds
-        low, high = low + bias[0], high + bias[1]
-        if self.gated:  # what is closed gets nothing at all
-            low, high = min(low, 0), max(high, 0)
+        low, high = self._driving_bounds
+        stored = (0, 0) if isinstance(self.layer.leak, FullLeak) else self._stored_bounds
         return stored[0] + low, stored[1] + high
+
+    @property
+    def state_widths(self):
+        """Bits of each state that a neuron keeps from one time step to the next."""
+        layer = self.layer
+        states = {"membranes": (layer.leak, layer.v_width)} | {
+            name: (state.leak, state.width)
+            for name, state in (("currents", layer.current), ("adaptations", layer.adaptation)) if state}
+        return {name: width for name, (leak, width) in states.items() if not isinstance(leak, FullLeak)
+                or name == "adaptations"}
 
     @cached_property
     def current_width(self):
@@ -356,10 +451,54 @@ class Core:
         return signed_width(*self._potential_bounds)
 
     @cached_property
+    def biased_width(self):
+        """Of a sum and its bias."""
+        return signed_width(*self._biased_bounds)
+
+    @cached_property
+    def driving_width(self):
+        """Of what is added to a membrane potential."""
+        return signed_width(*self._driving_bounds)
+
+    @property
+    def _minus_raised_bounds(self):
+        low, high = self.minus_threshold.bounds
+        least, most = self.layer.raise_bounds
+        return low - most, high - least
+
+    @cached_property
+    def minus_raised_width(self):
+        """Of a negated threshold with what an adaptation adds to it."""
+        return signed_width(*self._minus_raised_bounds)
+
+    @cached_property
     def above_width(self):
         """Of a membrane potential less its threshold."""
-        (low, high), minus_threshold = self._potential_bounds, self.minus_threshold.bounds
+        (low, high), minus_threshold = self._potential_bounds, self._minus_raised_bounds
         return signed_width(low + minus_threshold[0], high + minus_threshold[1])
+
+    @cached_property
+    def kept_width(self):
+        """Of a membrane potential after its reset. Only below a negative threshold does subtracting it leave the range
+        of the potential."""
+        return self.above_width if self._minus_raised_bounds[1] > 0 and not self.graded else self.potential_width
+
+    def over_width(self, times):
+        """Of a membrane potential less so many thresholds."""
+        (low, high), ends = self._potential_bounds, [times * end for end in self.minus_threshold.bounds]
+        return signed_width(low + min(ends), high + max(ends))
+
+    @property
+    def act_width(self):
+        """Of an entry of the table that currents are looked up in."""
+        return signed_width(*self.layer.act.bounds(0, 0))
+
+    @property
+    def raised_width(self):
+        """Of an adaptation before it is stored."""
+        low, high = self.layer.adaptation.bounds
+        step = self.layer.adaptation.step
+        return signed_width(low + min(0, int(step.min())), high + max(0, int(step.max())))
 
     # Thresholds and biases ------------------------------------------------------------------------
 
@@ -400,15 +539,25 @@ class Core:
 
     @property
     def parameters(self):
-        """Both of them by name, in the order in which a row of memory holds them."""
-        return {"minus_threshold": self.minus_threshold, "bias": self.bias}
+        """All of them by name, in the order in which a row of memory holds them. Of graded spikes also what the most
+        and the least of them subtract, negated; of an adaptation its step."""
+        layer, found = self.layer, {"minus_threshold": self.minus_threshold, "bias": self.bias}
+        if self.graded:
+            found |= {name: self._fixed_parameter(-times * layer.threshold)
+                      for name, times in (("minus_most", layer.fire.high), ("minus_least", layer.fire.low)) if times}
+        if layer.adaptation:
+            found["step"] = self._fixed_parameter(layer.adaptation.step)
+        return found
+
+    def _fixed_parameter(self, values):
+        return self._parameter(self.in_words(values), unused=False, room=None)
 
     # Memory images --------------------------------------------------------------------------------
 
     @cached_property
     def weights(self):
-        """Weight codes (uint8), shape (groups · n_in, lanes): a row for each group and input."""
-        codes = padded(self.layer.weight_format.encode(self.layer.weights), self.groups * self.group)
+        """Weight codes, shape (groups · input_rows, lanes): a row for each group and input."""
+        codes = padded(self.weight_format.encode(self.input_weights), self.groups * self.group)
         return codes.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1).reshape(-1, self.lanes)
 
     @cached_property
@@ -429,20 +578,32 @@ class Core:
         """For each of the `images`, what `Image.of` makes it from."""
         layer, rows = self.layer, self.sparse_rows
         return {
-            "weights": [(rows.weights if rows else self.weights, layer.weight_format.width)],
+            "weights": [(rows.weights if rows else self.weights, self.weight_format.width)],
             **(rows.image_columns if rows else {}),
             **({"shortcut": [(self.shortcut.weights, layer.shortcut.weight_format.width)]} if layer.shortcut else {}),
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored("each")],
             "shared": [(parameter.values[:1, :1], parameter.width) for parameter in self._stored("shared")],
             "leak": [(self.leaks[:, None], self.stored_width)],
+            **{name: [(np.array(table)[:, None], width)] for name, (table, width) in self._tables.items()},
         }
+
+    @property
+    def _tables(self):
+        """Those of an activation and of states beside the potential, each with the bits of an entry."""
+        layer, found = self.layer, {}
+        if isinstance(layer.act, TableActivation):
+            found["act"] = layer.act.table, self.act_width
+        for name, state in (("current", layer.current), ("adaptation", layer.adaptation)):
+            if state and isinstance(state.leak, TableLeak):
+                found[f"{name}_leak"] = state.leak.table, state.width
+        return found
 
     @cached_property
     def image_shapes(self):
         """Rows and bits of each of the `images`."""
         layer, rows = self.layer, self.sparse_rows
         shapes = dict(rows.image_shapes) if rows else {
-            "weights": (self.groups * layer.weights.shape[1], self.lanes * layer.weight_format.width)}
+            "weights": (self.groups * self.input_rows, self.lanes * self.weight_format.width)}
         if self._stored("each"):
             bits = self.units * sum(parameter.width for parameter in self._stored("each"))
             shapes["parameters"] = (self.channel_updates, bits)
@@ -450,7 +611,7 @@ class Core:
             shapes["shared"] = (1, sum(parameter.width for parameter in self._stored("shared")))
         if isinstance(layer.leak, TableLeak):
             shapes["leak"] = (2**layer.v_width, self.stored_width)
-        return shapes
+        return shapes | {name: (len(table), width) for name, (table, width) in self._tables.items()}
 
     @property
     def leaks(self):
@@ -480,15 +641,13 @@ class Core:
 def check_in_gateware(layer):
     """Refuse a layer that has a meaning, but no gateware."""
     what = f"Layer {layer.name}"
+    convolution = isinstance(layer, Conv2d)
     missing = [name for name, there in (
-        ("graded spikes", isinstance(layer.fire, GradedSpike)), ("attention", layer.attention),
-        ("further branches", layer.others), ("a delay", any(branch.delay for branch in layer.branches)),
-        ("a full leak", isinstance(layer.leak, FullLeak)), ("an activation", layer.act),
-        ("a synaptic current", layer.current), ("an adaptation", layer.adaptation),
-        ("weights of more than 8 bits", any(branch.weight_format.width > 8 for branch in layer.branches))) if there]
+        ("attention runs", layer.attention),
+        ("graded spikes of a convolution run", convolution and isinstance(layer.fire, GradedSpike)),
+        ("a convolution with a delay runs", convolution and any(branch.delay for branch in layer.branches))) if there]
     if missing:
-        run = "runs" if missing[0].startswith("a") else "run"
-        raise SpikeloomError(f"{what}: {missing[0]} {run} in the reference, not yet in gateware")
+        raise SpikeloomError(f"{what}: {missing[0]} in the reference, not yet in gateware")
     if layer.block_gate:
         raise SpikeloomError(f"{what}: a gate of blocks runs in the reference, not in gateware, where it would take "
                              "longer than what it saves; compile without it")

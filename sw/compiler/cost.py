@@ -7,6 +7,7 @@ convolution the cycles of a pass over each of its rows.
 """
 
 import dataclasses
+import itertools
 import statistics
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ PACES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 NEIGHBOURS = tuple(1 << power for power in range(11))
 
 #: What is known of an `Activity` beside its events, and the digits of it that a network's notes keep.
-DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2, "opened": 4}
+DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2, "opened": 4, "branches": 2}
 
 
 # Activity ---------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ class Activity:
     Parameters
     ----------
     events : float
-        set bits of its inputs, before pooling
+        set bits of its inputs, those of all its branches if it is a dense layer, before pooling
     rows : array (len(PACES), rows of the layer's map), of a convolution
         cycles of one pass over the columns, for each of its rows and each of `PACES`; 0 for a row that is skipped
     channels : array (channels that come in), of a convolution
@@ -68,6 +69,8 @@ class Activity:
         its events in a pass over all rows
     opened : array (len(NEIGHBOURS),), with a channel gate
         the share of groups of so many channels that have an open one
+    branches : array (branches,), of a dense layer with several
+        events of each
     """
 
     events: float
@@ -76,6 +79,7 @@ class Activity:
     inputs: np.ndarray | None = None
     beside: float | None = None
     opened: np.ndarray | None = None
+    branches: np.ndarray | None = None
 
     def row_cycles(self, pace):
         """Cycles of a pass over each row, with ``pace`` cycles from a position to the next."""
@@ -116,8 +120,8 @@ def measure(network, inputs, spikes, program=None):
               for layer, placement in zip(network.layers, program.placements, strict=True)} if program else {}
     layers = []
     for number, (layer, (source, *others)) in enumerate(zip(network.layers, network.sources, strict=True)):
-        bits = _set_bits(fired[source]).reshape(steps, -1)
-        rows, channels, inputs, beside, opened = ([None] * steps for _ in range(5))
+        bits = _set_bits(reference.delayed(layer, fired[source])).reshape(steps, -1)
+        rows, channels, inputs, beside, opened, branches = ([None] * steps for _ in range(6))
         if isinstance(layer, Conv2d):
             own = fired[layer.name] if can_rest(layer) else None
             shortcut = _shortcut_events(layer, fired[others[0]]) if others else None
@@ -131,9 +135,13 @@ def measure(network, inputs, spikes, program=None):
             if core is None:
                 channels = bits.reshape(steps, -1, layer.input_shape[2]).sum(1)
         else:
-            inputs = _pooled_bits(layer, fired[source]).reshape(steps, -1)
-        layers.append([Activity(float(each), *more)
-                       for each, *more in zip(bits.sum(1), rows, channels, inputs, beside, opened, strict=True)])
+            inputs = _pooled_bits(layer, reference.delayed(layer, fired[source])).reshape(steps, -1)
+        if layer.others:
+            each = [bits, *(_set_bits(reference.delayed(branch, fired[name])).reshape(steps, -1)
+                            for branch, name in zip(layer.others, others, strict=True))]
+            bits, branches = np.concatenate(each, axis=1), np.stack([part.sum(1) for part in each], axis=1)
+        layers.append([Activity(float(each), *more) for each, *more in zip(
+            bits.sum(1), rows, channels, inputs, beside, opened, branches, strict=True)])
     return [list(step) for step in zip(*layers, strict=True)]
 
 
@@ -197,6 +205,10 @@ def _shortcut_events(layer, z):
 
 def assumed(layer, events):
     """The `Activity` of a layer of which only the ``events`` of a time step are known: they are spread evenly."""
+    if layer.others:
+        sizes = np.array([branch.n_in for branch in layer.branches])
+        each = events / sizes.sum()
+        return Activity(events, inputs=np.full(layer.n_in, each), branches=sizes * each)
     if not isinstance(layer, Conv2d):
         each = events / layer.n_in
         if layer.pool:
@@ -231,7 +243,8 @@ def known(network, events=None):
         events, found = network.notes["events"], found | {
             name: network.notes[name] for name in DETAILS if name in network.notes}
     if events is None:
-        events = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
+        events = [DEFAULT_ACTIVITY * sum(branch.n_in for branch in (layer, *layer.others))
+                  for layer in network.layers]
     if len(events) != len(network.layers) or not all(float(each) >= 0 for each in events):
         raise SpikeloomError(f"Activity must be {len(network.layers)} numbers of events per time step, not {events}")
     activities = []
@@ -274,7 +287,8 @@ def geometry(layer, channels=1):
     words = WordFormat(layer.n_in, 1, shape=layer.input_shape)
     sets = -(-layer.kernel // layer.stride)
     # Nor on what there is no gateware for.
-    plain = dataclasses.replace(layer, shortcut=None, attention=None, gate=None, block_gate=None, fire=Spike())
+    plain = dataclasses.replace(layer, shortcut=None, attention=None, gate=None, block_gate=None, adaptation=None,
+                                delay=0, fire=Spike())
     return MapCore(plain, words, sets * channels, 1)
 
 
@@ -292,7 +306,16 @@ def step_cycles(core, activity):
     if core.sparse:
         sorting, groups = _sorted_cycles(core, activity)
         return float(max(sorting, groups.sum(), (sorting + groups.sum() + SORT_CYCLES) / 2))
-    return core.groups * max(activity.events + 1, core.pace)
+    cycles = core.groups * max(activity.events + 1, core.pace)
+    # What a layer takes from itself it must have made, so many time steps before.
+    own = [each.delay for each in core.i_words.inputs if each.source == core.layer.name]
+    return max([cycles, *((cycles + latency(core)) / delay for delay in own)])
+
+
+def latency(core):
+    """Cycles of a dense layer from the last word of a time step to its own last one, beside those of its groups."""
+    return (LIST_CYCLES + (len(core.i_words.inputs) > 1) + UPDATE_CYCLES + core.longer_updates + core.memory_registers
+            + core.updates + core.i_words.graded)
 
 
 def rates(program, activities):
@@ -511,7 +534,7 @@ def predict(program, steps):
     Parameters
     ----------
     steps : list of lists of `Activity`
-        of each layer at each time step of a stream of samples; means will do
+        of each layer at each time step of a stream of samples, which have as many as the network allows; means will do
 
     A time step of a dense layer moves through the pipeline under four rules: the layer replays a list once it is
     complete and its own last replay is over; a group ends no sooner than its events or its update units allow; before
@@ -521,15 +544,23 @@ def predict(program, steps):
     once that has decided.
     """
     steps = [placed(program, step) for step in steps]
-    stages = [(_MapStage if isinstance(core, MapCore) else _SortStage if core.sparse else _ListStage)(
-        core, [step[number] for step in steps]) for number, core in enumerate(program.cores)]
+    stages = []
+    for number, core in enumerate(program.cores):
+        seen = [step[number] for step in steps]
+        stages.append(_MapStage(core, seen) if isinstance(core, MapCore) else
+                      (_SortStage if core.sparse else _ListStage)(core, seen, program.network.time_steps))
     shared = [_Turns([stages[number] for number, (engine, _) in enumerate(program.places) if engine == each])
               for each, core in enumerate(program.engines) if len(core.members) > 1]
     by_name = {core.layer.name: stage for core, stage in zip(program.cores, stages, strict=True)}
-    source = _Source(program, [step[0] for step in steps])
-    for stage, names in zip(stages, program.network.sources, strict=True):
-        for name in names[:1]:
-            stage.follow(by_name.get(name, source))
+    source = _Source(program, steps)
+    for stage, core, names in zip(stages, program.cores, program.network.sources, strict=True):
+        if isinstance(core, MapCore):
+            stage.follow(by_name.get(names[0], source))
+            continue
+        inputs = core.i_words.inputs
+        for name, each in zip([each.source or name for name, each in itertools.zip_longest(
+                names[:len(inputs)], inputs)], inputs, strict=True):
+            stage.take(by_name.get(name, source), each)
     readout = _Readout(program, len(steps))
     readout.follow(stages[-1])
     waiting = [source, *stages, readout]
@@ -566,12 +597,16 @@ class _Stage:
 class _Source(_Stage):
     """The words of the input: one a cycle, and one for the end of each row."""
 
-    def __init__(self, program, activities):
+    def __init__(self, program, steps):
+        taker, place = next(((number, names.index(INPUT)) for number, names in enumerate(program.network.sources)
+                             if INPUT in names), (0, None))
+        events = [0.0 if place is None else step[taker].events if step[taker].branches is None else
+                  step[taker].branches[place] for step in steps]
         rows = max(core.layer.input_shape[0] if isinstance(core, MapCore) else 1
-                   for core, names in zip(program.cores, program.network.sources, strict=True) if names[0] == INPUT)
-        super().__init__(len(activities) * rows, rows)
+                   for core, names in zip(program.cores, program.network.sources, strict=True) if INPUT in names or place is None)
+        super().__init__(len(steps) * rows, rows)
         self.ahead = UPDATE_CYCLES if rows > 1 else 0  # a row is promised as soon as the one before it is read
-        self.words = [max(1.0, _words(program.i_words, each.events)) for each in activities]
+        self.words = [max(1.0, _words(program.i_words, each)) for each in events]
         self.at = -1.0
 
     def advance(self):
@@ -585,26 +620,59 @@ class _Source(_Stage):
         return True
 
 
-class _ListStage(_Stage):
-    """A dense layer."""
+class _Feed:
+    """What comes to a dense layer from one source."""
 
-    def __init__(self, core, activities):
-        super().__init__(len(activities), 1)
-        self.core, self.activities = core, activities
-        self.read, self.ended, self.released = 0.0, -1.0, []
+    def __init__(self, stage, source, input):
+        self.stage, self.source, self.input = stage, source, input
+        source.followers.append(self)
 
     def room(self, item):
+        """When there is room for a row that the source makes, or None while that is not known."""
         step, row = divmod(item, self.source.per_step)
-        if row or step < 2:
+        if row or step < self.input.banks:
             return 0.0  # a permit is for all rows
-        return self.released[step - 2] + PERMIT_CYCLES if len(self.released) > step - 2 else None
+        before, length = step - self.input.banks, self.stage.length
+        until = min(before + self.input.delay, before - before % length + length - 1)  # at a sample's end all goes
+        released = self.stage.released
+        return released[until] + PERMIT_CYCLES if len(released) > until else None
+
+    def complete(self, step):
+        """When what the layer needs for a time step is there, or None while that is not known."""
+        time, delay = step % self.stage.length, self.input.delay
+        needed, dropped = step - delay, 0
+        if time < delay:
+            if time or not step:
+                return 0.0
+            needed, dropped = step - 1, DROP_CYCLES
+        done, last = self.source.done, (needed + 1) * self.source.per_step - 1
+        return done[last] + dropped if len(done) > last else None
+
+
+class _ListStage(_Stage):
+    """A dense layer, of samples of so many time steps."""
+
+    def __init__(self, core, activities, length):
+        super().__init__(len(activities), 1)
+        self.core, self.activities, self.length, self.feeds = core, activities, length, []
+        self.read, self.ended, self.released = 0.0, -1.0, []
+
+    def take(self, stage, input):
+        """Take what ``stage`` makes, as an `Input`."""
+        self.feeds.append(_Feed(self, stage, input))
 
     def due(self):
-        """The next time step, when its spikes may go on and when its list is complete; None while that is not known."""
+        """The next time step, when its spikes may go on and when its lists are complete; None while that is not known.
+        """
         step = len(self.done)
-        last = (step + 1) * self.source.per_step - 1
-        permit = self.permitted(step)
-        return None if permit is None or len(self.source.done) <= last else (step, permit, self.source.done[last])
+        permit, ready = self.permitted(step), [feed.complete(step) for feed in self.feeds]
+        return None if permit is None or None in ready else (step, permit, max(ready))
+
+    def entries(self, step):
+        """Of all lists, their end included."""
+        seen = self.activities[step]
+        each = [seen.events] if seen.branches is None else seen.branches
+        return 1 + sum(_words(feed.input.words, events) for feed, events in zip(self.feeds, each, strict=False))
 
     def advance(self):
         due = self.due()
@@ -612,24 +680,28 @@ class _ListStage(_Stage):
             return False
         core, (step, permit, ready) = self.core, due
         seen = self.activities[step].events
-        entries = _words(core.i_words, seen) + 1
+        entries = self.entries(step)
         group = max(seen + 1, core.pace)
-        begin = max(ready + LIST_CYCLES, self.ended + 1)
+        begin = max(ready + LIST_CYCLES + (len(self.feeds) > 1), self.ended + 1)
         first = max(begin + seen, self.ended + core.pace if step else 0.0, permit)
         self.ended = first + (core.groups - 1) * group
         ahead = READ_AHEAD * (seen + 1) / entries  # visits that the entries in flight amount to
         self.read = max(max(ready + 4, self.read + 1) + core.groups * entries, self.ended - ahead)
         self.released.append(self.read)
-        self.done.append(self.ended + UPDATE_CYCLES + core.longer_updates + core.memory_registers + core.updates)
-        self.left -= 1
+        self.finish()
         return True
+
+    def finish(self):
+        """The last group has ended."""
+        self.done.append(self.ended + latency(self.core) - LIST_CYCLES - (len(self.feeds) > 1))
+        self.left -= 1
 
 
 class _SortStage(_ListStage):
     """A dense layer whose core is sparse: a list is sorted once, into one of two banks, while the other is replayed."""
 
-    def __init__(self, core, activities):
-        super().__init__(core, activities)
+    def __init__(self, core, activities, length):
+        super().__init__(core, activities, length)
         self.sorted, self.replayed = 0.0, []
 
     def advance(self):
@@ -639,7 +711,7 @@ class _SortStage(_ListStage):
         core, (step, permit, ready) = self.core, due
         sorting, groups = _sorted_cycles(core, self.activities[step])
         free = self.replayed[step - 2] if step >= 2 else core.groups
-        entries = _words(core.i_words, self.activities[step].events) + 1
+        entries = self.entries(step)
         self.sorted = max(ready + LIST_CYCLES, self.sorted, free) + sorting
         first = max(max(self.sorted + SORT_CYCLES, self.ended) + groups[0],
                     self.ended + core.pace if step else 0.0, permit)
@@ -647,8 +719,7 @@ class _SortStage(_ListStage):
         self.replayed.append(self.ended)
         self.read = max(max(ready + 4, self.read + 1) + entries, self.sorted - READ_AHEAD * sorting / entries)
         self.released.append(self.read)
-        self.done.append(self.ended + UPDATE_CYCLES + core.longer_updates + core.memory_registers + core.updates)
-        self.left -= 1
+        self.finish()
         return True
 
 
@@ -822,6 +893,9 @@ LIST_CYCLES, PERMIT_CYCLES, UPDATE_CYCLES, SCORE_CYCLES, READ_AHEAD, MAP_CYCLES 
 
 #: From a row into a queue to its end out of it, and from a gate's decision to the first column.
 QUEUE_CYCLES, GATE_CYCLES = 5, 10
+
+#: From the last time step of a sample to what is left of it being dropped where it came with a delay.
+DROP_CYCLES = 4
 
 #: From a time step sorted to its first visit.
 SORT_CYCLES = 13

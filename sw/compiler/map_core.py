@@ -95,7 +95,7 @@ class MapCore(Window, Core):
 
     @property
     def o_words(self):
-        return WordFormat(self.layer.n_out, self.units, shape=self.layer.shape)
+        return WordFormat.of_layer(self.layer, self.units)
 
     def arrange(self, updates):
         rows, columns, channels = self.layer.shape
@@ -108,7 +108,7 @@ class MapCore(Window, Core):
     @property
     def memories(self):
         memories = super().memories
-        del memories["events"]
+        del memories["events_0"]
         for name, window, waiting in zip(("", "shortcut_"), self.windows, self.waiting, strict=False):
             memories |= window.row_memories(name)
             if waiting:
@@ -144,4 +144,5 @@ def can_rest(layer):
     if grid and (grid.step is None or grid.bounds is not None or layer.v_max >= layer.threshold.min()):
         return False  # rounding could move a potential, or take it to the threshold
     return (isinstance(layer.leak, NoLeak) and not layer.bias.any() and layer.shortcut is None
+            and not (layer.act or layer.current or layer.adaptation)
             and (isinstance(layer.fire, Silent) or bool((layer.threshold > 0).all())))

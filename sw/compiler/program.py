@@ -18,6 +18,7 @@ from . import order
 from .core import Core, check_in_gateware
 from .map_core import MapCore
 from .sharing import SharedCore
+from .sources import input_words
 from .target import find
 from .waiting import waiting_rows
 from .words import WordFormat
@@ -104,11 +105,11 @@ class Program:
     @cached_property
     def cores(self):
         """A core for each layer, in order: a `Core` for a dense one, a `MapCore` for a convolution."""
-        target, cores = find(self.target), {}
-        for number, (layer, placement) in enumerate(zip(self.placed.layers, self.placements, strict=True)):
-            cores[layer.name] = core_of(self.placed, number, placement, target, self.reloadable,
-                                        {name: core.o_words for name, core in cores.items()})
-        return tuple(cores.values())
+        target, layers = find(self.target), self.placed.layers
+        words = {layer.name: WordFormat.of_layer(layer, placement.units)
+                 for layer, placement in zip(layers, self.placements, strict=True)}
+        return tuple(core_of(self.placed, number, placement, target, self.reloadable, words)
+                     for number, placement in enumerate(self.placements))
 
     @cached_property
     def engines(self):
@@ -145,7 +146,9 @@ class Program:
     def score_width(self):
         """Bits of a score, its sign included."""
         network, last = self.network, self.network.layers[-1]
-        low, high = (0, network.time_steps) if network.readout == "count" else (last.v_min, last.v_max)
+        low, high = last.v_min, last.v_max
+        if network.readout == "count":
+            low, high = min(0, last.fire.low * network.time_steps), max(1, last.fire.high) * network.time_steps
         return signed_width(low * network.votes, high * network.votes)
 
     @property
@@ -173,7 +176,7 @@ class Program:
             **({"votes": network.votes} if network.votes > 1 else {}),
             "layers": [{
                 "neurons": core.layer.n_out,
-                "weight_format": dataclasses.asdict(core.layer.weight_format),
+                "weight_format": dataclasses.asdict(core.weight_format),
                 **_map_shape(network, core.layer),
                 **({"skips": True} if isinstance(core, MapCore) and core.skips else {}),
                 "v_width": core.layer.v_width,
@@ -314,14 +317,20 @@ def _plain(value):
 
 def core_of(network, number, placement, target, reloadable, words):
     """The `Core` or `MapCore` of layer ``number`` with a `Placement` on a `Target`; ``words`` are those that the layers
-    before it send, by name."""
+    send, by name."""
     layer, sources = network.layers[number], network.sources[number]
     check_in_gateware(layer)
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
+    if any(source != INPUT and words[source].graded for source in sources) and (layer.pool or isinstance(layer, Conv2d)):
+        raise SpikeloomError(f"Layer {layer.name}: graded spikes before a convolution or a pool run in the reference, "
+                             "not yet in gateware")
     how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable, placement.sparse
     if isinstance(layer, Conv2d):
         return MapCore(layer, own, *how, *(others or [None]), waiting_rows(network)[layer.name])
+    coming = input_words(network, number, words)
     if layer.pool and layer.pool.kind == "max":
         pooled = layer.pooled_shape
-        return Core(layer, WordFormat(math.prod(pooled), own.width, own.graded, pooled), *how)
-    return Core(layer, WordFormat.of_input(network.input) if sources[0] == INPUT and not layer.pool else own, *how)
+        coming = WordFormat(math.prod(pooled), own.width, own.graded, pooled)
+    elif layer.pool:
+        coming = own
+    return Core(layer, coming, *how)

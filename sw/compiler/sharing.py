@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import ShiftLeak, TableLeak
+from spikeloom.network import ShiftLeak, TableActivation, TableLeak
 
 from .core import Image, Parameter
 from .map_core import MapCore
@@ -16,14 +16,15 @@ __all__ = ["SharedCore", "kind"]
 #: Of the attributes of a `MapCore`, those that all members have in common, and those of which the largest counts.
 COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips",
           "update_cycles", "encoding_cycles", "encodes_at_once", "clears", "rounds", "ternary", "levels_of_threshold",
-          "leaks")
-LARGEST = ("pace", "current_width", "stored_width", "potential_width", "above_width")
+          "leaks", "graded", "state_widths", "act_stage", "driven_stage", "potential_stage")
+LARGEST = ("pace", "current_width", "biased_width", "driving_width", "stored_width", "potential_width", "above_width",
+           "kept_width")
 
 
 def kind(core):
     """What cores must have in common for their layers to share one, by name; None for one that cannot share."""
     layer = core.layer
-    if not isinstance(core, MapCore) or layer.shortcut or core.sparse or core.gated:
+    if not isinstance(core, MapCore) or layer.shortcut or core.sparse or core.gated or layer.current or layer.adaptation:
         return None
     leak = layer.leak
     return {
@@ -32,6 +33,7 @@ def kind(core):
         "reset": layer.reset, "kind of spikes": layer.fire.kind,
         "leak": (leak.kind, leak.shift if isinstance(leak, ShiftLeak) else 0,
                  leak.table if isinstance(leak, TableLeak) else ()),
+        "activation": layer.act,
         "bits of an input": core.i_words.width if core.i_words.graded else 1, "rows at rest": core.skips,
     }
 
@@ -58,7 +60,8 @@ class SharedCore:
             name, found = f"Layer {core.layer.name}", kind(core)
             if found is None:
                 raise SpikeloomError(f"{name} cannot share a core: only convolutions without a shortcut or a "
-                                     "gate can, and none that is sparse")
+                                     "gate can, none that is sparse, and none whose neurons have other states than "
+                                     "potentials")
             if core.reloadable:
                 raise SpikeloomError(f"{name} cannot share a core in a reloadable program")
             for what, value in found.items():
@@ -104,7 +107,8 @@ class SharedCore:
     @property
     def image_names(self):
         return ("weights", *(["parameters"] if self._stored else []),
-                *(["leak"] if isinstance(self.layer.leak, TableLeak) else []))
+                *(["leak"] if isinstance(self.layer.leak, TableLeak) else []),
+                *(["act"] if isinstance(self.layer.act, TableActivation) else []))
 
     @cached_property
     def images(self):
@@ -114,6 +118,7 @@ class SharedCore:
             "weights": [(np.concatenate([core.weights for core in self.members]), layer.weight_format.width)],
             "parameters": [(parameter.values, parameter.width) for parameter in self._stored],
             "leak": [(self.leaks[:, None], self.stored_width)],
+            "act": self.members[0].image_columns.get("act"),
         }
         return {name: Image.of(name, *columns[name]) for name in self.image_names}
 
@@ -122,7 +127,9 @@ class SharedCore:
         """As in `Core`; rows and queues have the name of their layer before their own."""
         rows = {f"{core.layer.name}.{name}": shape for core in self.members for name, shape in core.memories.items()
                 if "row_" in name or "queue" in name}
-        leaks = {f"leak_{unit}": (image.rows, image.row_bits) for unit in range(self.units)
-                 for name, image in self.images.items() if name == "leak"}
-        images = {name: (image.rows, image.row_bits) for name, image in self.images.items() if name != "leak"}
-        return {"membranes": (self.update_count, self.units * self.layer.v_width), **rows, **images, **leaks}
+        tables = {f"{name}_{unit}": (image.rows, image.row_bits) for unit in range(self.units)
+                  for name, image in self.images.items() if name in ("leak", "act")}
+        images = {name: (image.rows, image.row_bits) for name, image in self.images.items()
+                  if name not in ("leak", "act")}
+        states = {name: (self.update_count, self.units * width) for name, width in self.state_widths.items()}
+        return {**states, **rows, **images, **tables}

@@ -7,6 +7,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from spikeloom.errors import SpikeloomError
 
+from .words import JointWords
+
 __all__ = ["SparseRows", "occupied"]
 
 
@@ -37,6 +39,9 @@ class SparseRows:
 
     def __init__(self, core):
         form = core.layer.weight_format
+        if isinstance(core.i_words, JointWords) or core.i_words.signed:
+            raise SpikeloomError(f"Layer {core.layer.name}: visits of several sources, or of counts with a sign, are "
+                                 "not sorted, so it cannot be sparse")
         if 0 not in form.values:
             raise SpikeloomError(f"Layer {core.layer.name}: weights of kind {form.kind} are never zero, "
                                  "so it cannot be sparse")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import InputFormat
+from spikeloom.network import Conv2d, GradedSpike, InputFormat
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class WordFormat:
     """How spikes travel between cores: words of neighbouring neurons, or one graded value each.
 
     A word is an ``index`` and ``width`` bits. For binary spikes bit b of word i is neuron i·width + b.
-    For graded values (``graded``) word i is neuron i and bit b has the value 2^b. Words without a set bit
-    are not sent, so silence costs nothing.
+    For graded values (``graded``) word i is neuron i and bit b has the value 2^b; where they have a sign, it comes
+    beside these bits of their magnitude. Words without a set bit are not sent, so silence costs nothing.
 
     Words of a map whose ``shape`` is given have neurons of one position alone, and an index of three fields: from the
     lowest bit on, the part of the position's channels, the column, and the row.
@@ -25,6 +25,8 @@ class WordFormat:
     width: int
     graded: bool = False
     shape: tuple[int, int, int] | None = None
+    #: Smallest and largest value of what is graded, where these are not 0 and 2^width - 1.
+    reach: tuple[int, int] | None = None
 
     def __post_init__(self):
         if not self.graded and self.width not in (1, 2, 4, 8, 16):
@@ -49,7 +51,30 @@ class WordFormat:
     @property
     def bounds(self):
         """Smallest and largest value."""
-        return 0, 2**self.width - 1 if self.graded else 1
+        return self.reach or (0, 2**self.width - 1 if self.graded else 1)
+
+    @property
+    def signed(self):
+        """Whether words have a sign."""
+        return self.bounds[0] < 0
+
+    @property
+    def step(self):
+        """Inputs of a word: what one more in its index stands for."""
+        return 1 if self.graded else self.width
+
+    #: Whether there are words of both kinds.
+    mixed = False
+
+    @property
+    def entry_width(self):
+        """Bits that an entry of a list has beside a word's own: its index, and its sign."""
+        return self.index_width + self.signed
+
+    @property
+    def inputs(self):
+        """The `Input` that these words are alone."""
+        return (Input(self),)
 
     @property
     def most(self):
@@ -121,10 +146,125 @@ class WordFormat:
         return cls(input.size, min(8, 1 << (input.size - 1).bit_length()))
 
     @classmethod
+    def of_layer(cls, layer, units):
+        """Those that a layer sends of which so many neurons are updated at once."""
+        if units not in (1, 2, 4, 8, 16):
+            raise SpikeloomError(f"Layer {layer.name}: update units must be 1, 2, 4, 8 or 16, not {units}")
+        if isinstance(layer.fire, GradedSpike):
+            if units != 1:
+                raise SpikeloomError(f"Layer {layer.name}: graded spikes leave one by one, so it must have one update "
+                                     f"unit, not {units}")
+            low, high = layer.fire.low, layer.fire.high
+            return cls(layer.n_out, max(-low, high).bit_length(), graded=True, reach=(low, high))
+        return cls(layer.n_out, units, shape=layer.shape if isinstance(layer, Conv2d) else None)
+
+    @classmethod
     def of_input_map(cls, input: InputFormat):
         """The words of `of_input`, as a core takes them that works on maps."""
         words = cls.of_input(input)
         return cls(input.size, words.width, words.graded, input.shape)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What comes to a dense layer from one source, and is kept in a list for each time step.
+
+    Parameters
+    ----------
+    words : WordFormat
+        as they come
+    first : int
+        of the layer's rows of weights, that of the source's first neuron
+    delay : int
+        time steps
+    banks : int
+        time steps that there is room for
+    kept : bool
+        false where only the ends of time steps matter
+    source : str, optional
+        its name, where there are several
+    """
+
+    words: WordFormat
+    first: int = 0
+    delay: int = 0
+    banks: int = 2
+    kept: bool = True
+    source: str | None = None
+
+    @property
+    def depth(self):
+        """Entries of a bank."""
+        return 1 << (self.words.most - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class JointWords:
+    """The words of several sources in the lists of one core, or of one that come later than they were sent. In place of
+    the index that a word comes with, its entry has the first row of weights that it may be about, divided by ``step``.
+
+    Where some words are neighbouring neurons and others graded values (``mixed``), an entry has a bit that says which.
+    """
+
+    inputs: tuple[Input, ...]
+    shape = None
+
+    @property
+    def _kept(self):
+        return [each for each in self.inputs if each.kept]
+
+    @property
+    def size(self):
+        """Inputs of all sources."""
+        return sum(each.words.size for each in self._kept)
+
+    @property
+    def rows(self):
+        """Of weights, with those that are left out so that each source begins where its words do."""
+        return max(each.first + each.words.size for each in self._kept)
+
+    @property
+    def width(self):
+        return max(each.words.width for each in self._kept)
+
+    @property
+    def graded(self):
+        return any(each.words.graded for each in self._kept)
+
+    @property
+    def signed(self):
+        return any(each.words.signed for each in self._kept)
+
+    @property
+    def mixed(self):
+        return self.graded and any(not each.words.graded and each.words.width > 1 for each in self._kept)
+
+    @property
+    def step(self):
+        return min(each.words.step for each in self._kept)
+
+    @property
+    def most(self):
+        return sum(each.words.most for each in self._kept)
+
+    @property
+    def index_width(self):
+        return max(1, ((self.rows - 1) // self.step).bit_length())
+
+    @property
+    def entry_width(self):
+        return self.index_width + self.signed + self.mixed
+
+
+def joined(sources):
+    """The `JointWords` of ``sources``: pairs of words and what else an `Input` has, in the order of their rows; those
+    that are not kept come last."""
+    first, inputs = 0, []
+    for words, fields in sources:
+        first = -(-first // words.step) * words.step
+        inputs.append(Input(words, first, **fields))
+        first += words.size
+    return JointWords(tuple(inputs))
 
 
 def _filled(array, axis, count):

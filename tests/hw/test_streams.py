@@ -68,7 +68,7 @@ def test_event_list_replays_each_time_step_for_every_group(groups, stall):
         for group in range(groups):
             expected += [*entries, ("end", group == groups - 1, final)]
     event_list = EventList(words, groups=groups)
-    seen = transfer(event_list, items, len(expected), stall=stall)
+    seen = transfer(event_list, items, len(expected), i="i_0", stall=stall)
     assert [("end", bool(e.last), bool(e.final)) if e.end else (int(e.index), int(e.bits)) for e in seen] == expected
 
 
@@ -78,7 +78,7 @@ def test_event_list_holds_two_time_steps_and_no_more():
     event_list = EventList(words, groups=1)
     # Nobody takes the replays: after the two banks (and the pipeline behind them) are full, the list stalls.
     with pytest.raises(SpikeloomError, match="^Nothing came for 101 cycles$"):
-        transfer(event_list, [step] * 50, 101, stall=0.0, patience=100)
+        transfer(event_list, [step] * 50, 101, i="i_0", stall=0.0, patience=100)
 
 
 def test_event_list_refuses_no_groups():

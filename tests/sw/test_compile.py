@@ -94,10 +94,13 @@ def test_larger_than_anything():
 def test_mistakes():
     with pytest.raises(SpikeloomError, match="^Activity must be 2 numbers of events per time step, not"):
         compile.compile(network((64, 64, 10)), "icebreaker", activity=[3.0])
-    graded = Dense("g", np.ones((2, 4), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6,
-                   fire=GradedSpike(0, 3))
-    with pytest.raises(SpikeloomError, match="^Layer g: graded spikes run in the reference, not yet in gateware$"):
-        compile.compile(Network(InputFormat(4), (graded,), 2), "icebreaker")
+    graded = Conv2d(name="g", weights=np.ones((2, 1, 1, 1), int), weight_format=WeightFormat("ternary", 2),
+                    threshold=np.array([2, 4]), bias=np.zeros(2, int), v_width=6, input_shape=(2, 2, 1),
+                    fire=GradedSpike(0, 3))
+    last = Dense("last", np.ones((2, 8), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6)
+    with pytest.raises(SpikeloomError, match="^Layer g: graded spikes of a convolution run in the reference, not yet in "
+                                             "gateware$"):
+        compile.compile(Network(InputFormat(4, 1, (2, 2, 1)), (graded, last), 2), "icebreaker")
 
 
 # Single-port memory -------------------------------------------------------------------------------

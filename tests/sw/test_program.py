@@ -10,7 +10,18 @@ from spikeloom import files
 from spikeloom.compiler.program import KIND, VERSION, Placement, Program
 from spikeloom.compiler.words import WordFormat
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import Attention, Conv2d, Dense, GradedSpike, InputFormat, Network, ShiftLeak, WeightFormat
+from spikeloom.network import (
+    Attention,
+    Branch,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    Pool,
+    ShiftLeak,
+    WeightFormat,
+)
 
 
 def network(n_in=11, sizes=(7, 3), **fields):
@@ -86,12 +97,66 @@ def test_impossible_placements(placements, message):
     assert str(error.value) == message
 
 
-def test_graded_spikes_have_no_gateware_yet():
-    layer = Dense("only", np.ones((2, 11), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6,
-                  fire=GradedSpike(0, 3))
-    net = Network(InputFormat(11), (layer,), 4)
-    with pytest.raises(SpikeloomError, match="^Layer only: graded spikes run in the reference, not yet in gateware$"):
-        Program(net, "hx8k", [Placement(2, 1)])
+def test_graded_spikes_leave_one_by_one():
+    layers = (graded("first", 11, 2), graded("last", 2, 2))
+    net = Network(InputFormat(11), layers, 4)
+    with pytest.raises(SpikeloomError, match="^Layer first: graded spikes leave one by one, so it must have one update "
+                                             "unit, not 2$"):
+        Program(net, "hx8k", [Placement(2, 2), Placement(2, 1)])
+
+
+def graded(name, n_in, n_out, **fields):
+    return Dense(name, np.ones((n_out, n_in), int), WeightFormat("ternary", 2), np.full(n_out, 2), np.zeros(n_out, int),
+                 6, fire=GradedSpike(-1, 3), **fields)
+
+
+def test_what_recurrence_has_no_gateware():
+    """Convolutions with a delay, or that graded spikes come to or leave; maps and pools beside other branches; sparse
+    layers with several sources; and reloadable programs of any of these."""
+    ternary, shape, feedback = WeightFormat("ternary", 2), (2, 2, 2), Branch("last", np.ones((2, 2), int),
+                                                                             WeightFormat("ternary", 2), 1)
+    fields = {"weight_format": ternary, "threshold": np.full(2, 2), "bias": np.zeros(2, int), "v_width": 5}
+    conv = {"name": "conv", "input_shape": shape, "weights": np.ones((2, 2, 1, 1), int), **fields}
+    last = {"name": "last", "weights": np.ones((2, 8), int), **fields}
+    entry = InputFormat(8, 1, shape)
+
+    def refused(message, *layers, sparse=False, reloadable=False):
+        placements = [*[Placement(1, 1)] * (len(layers) - 1), Placement(1, 1, sparse=sparse)]
+        with pytest.raises(SpikeloomError) as error:
+            Program(Network(entry, layers, 4), "hx8k", placements, reloadable=reloadable)
+        assert str(error.value) == message
+
+    later = "in the reference, not yet in gateware"
+    refused(f"Layer conv: a convolution with a delay runs {later}", Conv2d(**conv, delay=1), Dense(**last))
+    refused(f"Layer conv: graded spikes of a convolution run {later}", Conv2d(**conv, fire=GradedSpike(0, 3)),
+            Dense(**last))
+    wide = graded("first", 8, 2)
+    refused(f"Layer conv: graded spikes before a convolution or a pool run {later}", wide,
+            Conv2d(**conv | {"input_shape": (1, 1, 2)}), Dense(**last | {"weights": np.ones((2, 2), int)}))
+    beside = f"Layer last: maps and pools beside other branches or with a delay run {later}"
+    refused(beside, Conv2d(**conv), Dense(**last, others=(feedback,)))
+    refused(beside, Dense(**last, input_shape=shape, pool=Pool("max", 1, 1), others=(feedback,)))
+    refused("Layer last: visits of several sources, or of counts with a sign, are not sorted, so it cannot be sparse",
+            Dense(**last, others=(feedback,)), sparse=True)
+    refused("Layer last: further branches cannot be in a reloadable program", Dense(**last, others=(feedback,)),
+            reloadable=True)
+    refused("Layer last: graded spikes cannot be in a reloadable program", Dense(**last, fire=GradedSpike(0, 1)),
+            reloadable=True)
+
+
+def test_weights_of_all_branches_lie_one_behind_the_other():
+    """The input's words have four bits, so the rows behind its six begin at a multiple of one of the layer's own word;
+    codes are those of integers that hold both grids."""
+    ternary, binary = WeightFormat("ternary", 2), WeightFormat("binary", 1)
+    own, back = np.array([[1, 0, -1], [0, 1, 1], [1, 1, 1]]), np.array([[1, -1, 1]] * 3)
+    first = Dense("first", own, ternary, np.full(3, 2), np.zeros(3, int), 5, others=(Branch("first", back, binary, 1),))
+    last = Dense("last", own[:2], ternary, np.full(2, 2), np.zeros(2, int), 5)
+    program = Program(Network(InputFormat(3), (first, last), 2), "hx8k", [Placement(4, 2), Placement(2, 1)])
+    core = program.cores[0]
+    assert core.weight_format == ternary and [each.first for each in core.i_words.inputs] == [0, 4]
+    expected = np.concatenate([own.T, np.zeros((1, 3), int), back.T])
+    assert np.array_equal(core.weights[:, :3], ternary.encode(expected))
+    assert np.array_equal(core.weights[:, 3], core.weights[:, 0])  # what only fills up the group
 
 
 def test_attention_has_no_gateware_yet():
@@ -265,7 +330,8 @@ def test_a_shared_core_has_what_each_of_its_layers_needs(tmp_path):
     (maps(), [SHARING[0], Placement(6, 2, core=0), SHARING[2]], {},
      "Layer second cannot share a core with first: they differ in channels at once"),
     (maps(), [SHARING[0], Placement(12, 2), Placement(3, 1, core=0)], {},
-     "Layer last cannot share a core: only convolutions without a shortcut or a gate can, and none that is sparse"),
+     "Layer last cannot share a core: only convolutions without a shortcut or a gate can, none that is sparse, and "
+     "none whose neurons have other states than potentials"),
     (maps(), SHARING, {"reloadable": True}, "Layer first cannot share a core in a reloadable program"),
 ])
 def test_who_cannot_share_a_core(net, placements, options, message):

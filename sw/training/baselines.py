@@ -25,7 +25,7 @@ class _Baseline(ActivityLayer):
     def forward(self, z, *, time_steps=None, quantized=False, record=False):
         """Hidden states (time steps, batch, size), and None, for inputs ``z`` (time steps, batch, n_in)."""
         if quantized:
-            self.to_layer()
+            raise self._floats()
         return self.cell(z.expand(time_steps or len(z), -1, -1) / self.high)[0], None
 
 

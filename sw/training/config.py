@@ -448,7 +448,13 @@ class HybridLayer(_Activities):
 
     activation: hybrid.ReLU | hybrid.Tanh | hybrid.Identity | hybrid.LIFRate = field(default_factory=hybrid.ReLU)
     spiking: Spiking | None = None
+    width: int = 8
+    entries: int = 256
     kind, layer = "hybrid", HybridDense
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_integers(self)
 
 
 @dataclass(frozen=True)
@@ -465,6 +471,8 @@ class LMULayer(_Activities):
     segment: int = 0
     truncate: int = 0
     late: int = 0
+    width: int = 8
+    entries: int = 256
     kind, layer = "lmu", LMU
 
     def __post_init__(self):
@@ -476,6 +484,14 @@ class LMULayer(_Activities):
         for name in ("segment", "truncate", "late"):
             if getattr(self, name) < 0:
                 raise SpikeloomError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        _check_integers(self)
+
+
+def _check_integers(layer):
+    if not 2 <= layer.width <= 16:
+        raise SpikeloomError(f"width must be between 2 and 16 bits, not {layer.width}")
+    if not 2 <= layer.entries <= 2**16 or layer.entries & (layer.entries - 1):
+        raise SpikeloomError(f"entries must be a power of two between 2 and 65536, not {layer.entries}")
 
 
 @dataclass(frozen=True)
@@ -506,7 +522,7 @@ class Training:
     ----------
     loss : RateCrossEntropy, RateMSE, TET, MaximalMembrane or LastMembrane; YOLO for a detector
     epochs_float, epochs_quantized : int
-        how long in floats, and then how long with everything rounded, which is 0 where layers have no integers; each of
+        how long in floats, and then how long with everything rounded, which is 0 where layers have activities; each of
         these is a phase, which a round of
         `Pruning` divides
     batch : int
@@ -604,7 +620,7 @@ class Config:
         if floats := next((layer for layer in built.layers if isinstance(layer, ActivityLayer)), None):
             if self.training.epochs_quantized or not self.training.epochs_float:
                 raise SpikeloomError("training.epochs_quantized must be 0, and epochs_float 1 or more: layer "
-                                     f"{floats.name} of kind {floats.kind} has no integers")
+                                     f"{floats.name} of kind {floats.kind} is trained in floats")
         elif not self.training.epochs_quantized:
             raise SpikeloomError("training.epochs_quantized must be 1 or more")
         else:

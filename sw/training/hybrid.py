@@ -13,9 +13,12 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from spikeloom import network
 from spikeloom.errors import SpikeloomError
 from torch import nn
 from torch.nn import functional
+
+from . import integers
 
 #: Ways to round: the error goes to the next time step, or is left to chance.
 ROUNDINGS = ("diffused", "stochastic")
@@ -37,6 +40,7 @@ class ReLU:
 @dataclass(frozen=True)
 class Tanh:
     kind = "tanh"
+    reach = 4.0  # beyond, tables need not tell one current from another
 
     def __call__(self, x):
         return torch.tanh(x)
@@ -70,6 +74,7 @@ class LIFRate:
     refractory: float = 2.0
     smooth: float = 0.1
     kind = "lif_rate"
+    reach = 8.0
 
     def __post_init__(self):
         _positive(self, "tau", "refractory", "smooth")
@@ -295,6 +300,10 @@ class ActivityLayer(nn.Module):
     def limit(self):
         """Nothing is clipped."""
 
+    def _floats(self):
+        return SpikeloomError(f"Layer {self.name} is trained in floats: its integers are those of the network that it "
+                              "becomes")
+
     @torch.no_grad()
     def take(self, other):
         """Take the parameters of another layer, as `SpikingNetwork.take` says."""
@@ -305,9 +314,22 @@ class ActivityLayer(nn.Module):
         for name, parameter in other.named_parameters():
             self.get_parameter(name).copy_(parameter)
 
-    def to_layer(self):
-        """Raises `SpikeloomError`."""
+    def to_layers(self, source):
+        """Integer layers that count as this one does, the last of them called like it, for what `Source` (of
+        `spikeloom.training.integers`) comes in; ``unit`` says what an activity of 1 is then.
+
+        Raises `SpikeloomError` where there are none.
+        """
         raise SpikeloomError(f"Layer {self.name} is of kind {self.kind}, for which there is no integer network")
+
+    def _diffused(self, what):
+        """ω of the quantizer of that name, once it is known to be one for which there are integers."""
+        if what not in self.quantizers:
+            raise SpikeloomError(f"Layer {self.name}: what is sent of its {what} are no counts, so there is no integer "
+                                 "network")
+        if self.quantizers[what].spiking.rounding != "diffused":
+            raise SpikeloomError(f"Layer {self.name}: its {what} is rounded by chance, so there is no integer network")
+        return self.quantizers[what].omega.item()
 
 
 class HybridDense(ActivityLayer):
@@ -319,15 +341,20 @@ class HybridDense(ActivityLayer):
         of the weighted sum of inputs plus a bias
     spiking : Spiking, optional
         how it is sent; by default as it is
+    width : int
+        bits of weights in the integer network
+    entries : int
+        of the table that is the activation there, where it is not linear
 
     Parameters (latents): ``weight`` (size, n_in), ``bias`` (size,).
     """
 
     kind = "hybrid"
 
-    def __init__(self, input_shape, size, *, activation, spiking=None, high=1.0, name="hybrid", source=None):
+    def __init__(self, input_shape, size, *, activation, spiking=None, width=8, entries=256, high=1.0, name="hybrid",
+                 source=None):
         super().__init__(input_shape, size, high=high, name=name, source=source)
-        self.activation = activation
+        self.activation, self.width, self.entries = activation, width, entries
         self.weight, self.bias = nn.Parameter(torch.empty(size, self.n_in)), nn.Parameter(torch.empty(size))
         if spiking:
             self.quantizers["activity"] = Quantizer(spiking)
@@ -342,10 +369,25 @@ class HybridDense(ActivityLayer):
     def forward(self, z, *, time_steps=None, quantized=False, record=False):
         """What is sent (time steps, batch, size), and None, for inputs ``z`` (time steps, batch, n_in)."""
         if quantized:
-            self.to_layer()
+            raise self._floats()
         a = self.activation(functional.linear(z / self.high, self.weight, self.bias))
         a = a.expand(time_steps or len(a), -1, -1)
         return self.sent("activity", a, None)[0], None
+
+    @property
+    def unit(self):
+        return self.quantizers["activity"].omega.item()
+
+    def to_layers(self, source):
+        """One `spikeloom.network.Dense`."""
+        omega, bias = self._diffused("activity"), integers.array(self.bias)
+        terms = [integers.Term(source, integers.array(self.weight) / self.high, self.width)]
+        options = {"bias": bias, "input_shape": self.input_shape}
+        if isinstance(self.activation, Identity | ReLU):
+            act = network.ReLU() if isinstance(self.activation, ReLU) else None
+            return [integers.linear(self.name, terms, omega, act=act, **options)]
+        return [integers.tabled(self.name, terms, omega, self.activation, self.activation.reach, entries=self.entries,
+                                **options)]
 
 
 class _Sent(torch.autograd.Function):

@@ -18,14 +18,17 @@ hand-written backward.
 from __future__ import annotations
 
 import functools
+import math
 
+import numpy as np
 import torch
 from scipy.signal import cont2discrete
 from spikeloom.errors import SpikeloomError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .hybrid import ActivityLayer, Quantizer
+from . import integers
+from .hybrid import ActivityLayer, Quantizer, Tanh
 
 #: From this order on, Fourier transforms are faster than steps on a CPU.
 FOURIER_ORDER = 128
@@ -144,6 +147,8 @@ class LMU(ActivityLayer):
         and they are computed again. 0 keeps all
     truncate : int
         the last so many time steps are differentiated through, and take what was before as given. 0: all
+    width, entries : int
+        bits of W_x, W_m and W_h in the integer network, and entries of the table that tanh is there
     late : int
         while training, neurons begin so many time steps before the end, with nothing sent before: enough where only
         what is sent at the end counts, and much faster. Only for a memory that is a filter, which has heard all. 0: all
@@ -156,10 +161,11 @@ class LMU(ActivityLayer):
     kind = "lmu"
 
     def __init__(self, input_shape, size, *, order, window, hidden=None, memory=None, exact=True, feedback=False,
-                 recurrent=False, segment=0, truncate=0, late=0, high=1.0, name="lmu", source=None):
+                 recurrent=False, segment=0, truncate=0, late=0, width=8, entries=256, high=1.0, name="lmu",
+                 source=None):
         super().__init__(input_shape, size, high=high, name=name, source=source)
         self.order, self.window, self.exact = order, float(window), exact
-        self.segment, self.truncate, self.late = segment, truncate, late
+        self.segment, self.truncate, self.late, self.width, self.entries = segment, truncate, late, width, entries
         self.input_encoder = nn.Parameter(torch.empty(self.n_in))
         self.input_weight = nn.Parameter(torch.empty(size, self.n_in))
         self.memory_weight = nn.Parameter(torch.empty(size, order))
@@ -192,7 +198,7 @@ class LMU(ActivityLayer):
         """What is sent of h (time steps, batch, size), and where ``record`` of m (time steps, batch, order), otherwise
         None, for inputs ``z`` (time steps, batch, n_in)."""
         if quantized:
-            self.to_layer()
+            raise self._floats()
         x = z.expand(time_steps or len(z), -1, -1) / self.high
         late = max(0, len(x) - self.late) if self.late and self.training else 0
         memory, state = self._start(x, late)
@@ -210,6 +216,43 @@ class LMU(ActivityLayer):
             hs.append(h)
             ms += [m] if record else []
         return torch.cat(hs) if len(hs) > 1 else hs[0], torch.cat(ms) if record else None
+
+    @property
+    def unit(self):
+        return self.quantizers["hidden"].omega.item()
+
+    def to_layers(self, source):
+        """Two `spikeloom.network.Dense`, one of the memory, called NAME_memory, with u in its weights, and one of the
+        neurons."""
+        of_memory, of_hidden = self._diffused("memory"), self._diffused("hidden")
+        if self.exact:
+            raise SpikeloomError(f"Layer {self.name}: its memory goes on with what is not sent, so there is no integer "
+                                 "network; train it with exact = false")
+        a, b = (integers.array(each) for each in legendre(self.order, self.window))
+        e_x, w_x, w_m = (integers.array(each) for each in (self.input_encoder / self.high,
+                                                           self.input_weight / self.high, self.memory_weight))
+        limit = integers.LARGEST_COUNT
+        if self.hidden_encoder is None:  # the most that any input can come to
+            most = np.abs(e_x).sum() * source.high / source.unit
+            reached = impulse(self.order, self.window, 4 * math.ceil(self.window)).abs().sum(1).max().item() * most
+            limit = math.ceil(of_memory * reached) + 1
+        memory = integers.Source(f"{self.name}_memory", of_memory, min(limit, integers.LARGEST_COUNT))
+        hidden = integers.Source(self.name, of_hidden, math.ceil(of_hidden))
+        terms = [integers.Term(source, np.outer(b, e_x), integers.V_WIDTH)]
+        if self.hidden_encoder is not None:
+            e_h, e_m = integers.array(self.hidden_encoder), integers.array(self.memory_encoder)
+            terms.append(integers.Term(hidden, np.outer(b, e_h), integers.V_WIDTH, delay=1))
+            a = a + np.outer(b, e_m)
+        terms.append(integers.Term(memory, a, integers.V_WIDTH, delay=1))
+        neurons = [integers.Term(memory, w_m, self.width)]
+        if np.any(w_x):
+            neurons.append(integers.Term(source, w_x, self.width))
+        if self.hidden_weight is not None:
+            neurons.append(integers.Term(hidden, integers.array(self.hidden_weight), self.width, delay=1))
+        tanh = Tanh()
+        return [integers.linear(memory.name, terms, of_memory, input_shape=self.input_shape, limit=limit),
+                integers.tabled(self.name, neurons, of_hidden, tanh, tanh.reach, entries=self.entries,
+                                input_shape=(1, 1, self.order))]
 
     def _segments(self, time_steps, begin):
         """(slice, whether it is differentiated through) of all time steps."""

@@ -22,6 +22,7 @@ from torch import nn
 from . import quantizers
 from .attention import JointAttention
 from .gates import SpikingBlockGate, SpikingChannelGate
+from .integers import to_layers
 from .layers import SpikingConv2d, SpikingDense
 from .membranes import Exact
 from .neuron import Adapting, Neuron
@@ -145,8 +146,7 @@ class SpikingNetwork(nn.Module):
 
     def to_network(self, notes=None):
         """The integer `Network`; raises `SpikeloomError` when it would break one of its rules."""
-        layers = tuple(layer.to_layer() for layer in self.layers)
-        return Network(self.input, layers, self.time_steps, self.readout, notes or {}, self.votes)
+        return Network(self.input, to_layers(self), self.time_steps, self.readout, notes or {}, self.votes)
 
 
 def _at_once(layer, sources):

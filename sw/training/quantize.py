@@ -38,6 +38,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from spikeloom import data, reference
 from spikeloom.compiler import cost
 from spikeloom.errors import SpikeloomError
@@ -46,6 +47,7 @@ from spikeloom.shrink import shrink
 
 from . import config as configuration
 from . import model
+from .hybrid import ActivityLayer
 from .pruning import Channels
 from .train import load, unit
 
@@ -89,6 +91,8 @@ def quantize(checkpoint, *, data_dir=None, device=None):
     network = trained.to_network(notes)
     if state.config.pruning and isinstance(state.config.pruning.granularity, Channels):
         network, notes["channels_removed"] = shrink(network)
+    if any(isinstance(layer, ActivityLayer) for layer in trained.layers):  # training did not see its integers
+        notes["accuracy"]["torch"] = accuracy(state.config, network, data_dir, device)
     available = len(data.load(state.config.dataset, "train", data_dir, state.config.encoder)[1])
     each = network.time_steps * network.input.size
     count = min(ACTIVITY_SAMPLES, available, max(1, ACTIVITY_VALUES // each))
@@ -97,6 +101,15 @@ def quantize(checkpoint, *, data_dir=None, device=None):
     rows = cost.mean(cost.measure(network, few, model.run(network, few, device=device).spikes))
     notes |= activity(network, inputs, device=device) | cost.notes(rows)
     return replace(network, notes=notes)
+
+
+def accuracy(config, network, data_dir=None, device=None):
+    """The figure of merit of ``network`` on the test set that ``config`` names."""
+    samples, labels = data.load(config.dataset, "test", data_dir, config.encoder)
+    batch = model.batch_size(network, network.time_steps)
+    scores = [model.run(network, config.encoder(torch.as_tensor(samples[first:first + batch])).numpy(),
+                        device=device).scores for first in range(0, len(samples), batch)]
+    return config.task.measure(np.concatenate(scores), labels)
 
 
 def activity(network, inputs, *, device=None):

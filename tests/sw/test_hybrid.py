@@ -147,8 +147,9 @@ def test_a_layer_that_hardly_rounds_is_the_layer_that_does_not():
         assert torch.equal(constant, plain(z[:1].expand(4, -1, -1))[0])
 
 
-def test_what_has_no_integers_says_so():
+def test_activities_have_no_quantized_phase():
     layer = HybridDense((1, 1, 2), 3, activation=ReLU(), name="first")
     with pytest.raises(SpikeloomError) as error:
         layer(torch.zeros(1, 1, 2), quantized=True)
-    assert str(error.value) == "Layer first is of kind hybrid, for which there is no integer network"
+    assert str(error.value) == ("Layer first is trained in floats: its integers are those of the network that it "
+                                "becomes")

@@ -14,11 +14,12 @@ import pytest
 import torch
 from spikeloom import data, reference
 from spikeloom.data import augment
-from spikeloom.data.encode import Frames
+from spikeloom.data.encode import Frames, Pixels
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import Dense, InputFormat, Network, Pool, TableLeak, WeightFormat
 from spikeloom.training import config, losses, model, quantize, quantizers, ranks, train
-from spikeloom.training.model import BatchNorm
+from spikeloom.training.hybrid import Geometric, Spiking
+from spikeloom.training.norm import BatchNorm
 from spikeloom.training.pruning import Pruning
 
 
@@ -56,6 +57,16 @@ def sparse(**changes):
     training = replace(tiny().training, loss=losses.RateCrossEntropy(0.5))
     return replace(tiny(), layers=layers, training=training, readout="count",
                    pruning=Pruning(0.5, rounds=2, every=2, rewind=True), **changes)
+
+
+def hybrid(**changes):
+    """A configuration with layers of activities, whose ω changes from batch to batch."""
+    omega = Spiking(Geometric(64.0, 8.0, 0.5))
+    layers = (config.LMULayer(size=12, order=8, window=32.0, hidden=omega, memory=omega),
+              config.HybridLayer(size=12, spiking=omega), config.DenseLayer(size=12, v_width=12),
+              replace(config.load("digits").layers[1], weights=quantizers.LearnedRange(4)))
+    training = replace(tiny().training, loss=losses.LastMembrane(1.0), epochs_float=3, epochs_quantized=0, rate=0.03)
+    return replace(tiny(), encoder=Pixels(16, 4), layers=layers, training=training, **changes)
 
 
 def run(config_, out):
@@ -114,6 +125,92 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, monkeypatch, fin
     monkeypatch.undo()
     parts = train.load(run(wanted, tmp_path / "parts"))
     assert_same(vars(parts), vars(whole))
+
+
+@pytest.mark.parametrize("kind", [tiny, hybrid])
+def test_a_run_that_was_stopped_within_an_epoch_ends_in_the_same_bits(tmp_path, monkeypatch, kind):
+    wanted = kind(data=config.Data("digits", 0.2))
+    whole = train.load(run(wanted, tmp_path / "whole"))
+    set_rate, count = train.set_rate, 0
+
+    def stop(*arguments):
+        nonlocal count
+        count += 1
+        if count in (7, 31):
+            raise Stop
+        set_rate(*arguments)
+
+    monkeypatch.setattr(train, "set_rate", stop)
+    monkeypatch.setattr(train, "SAVE_SECONDS", -1)  # before every step
+    checkpoint = tmp_path / "parts" / train.CHECKPOINT
+    for epoch, step in ((0, 6), (1, 13)):  # of 16; the 7th step is repeated
+        with pytest.raises(Stop):
+            run(wanted, tmp_path / "parts")
+        state = train.load(checkpoint)
+        assert (state.epoch, state.step) == (epoch, step)
+    assert_same(vars(train.load(run(wanted, tmp_path / "parts"))), vars(whole))
+
+
+def test_checkpoints_of_the_first_version_go_on(tmp_path, monkeypatch, finished):
+    monkeypatch.setattr(train, "set_rate", stop_after(21, train.set_rate))
+    with pytest.raises(Stop):
+        run(tiny(), tmp_path)
+    monkeypatch.undo()
+    checkpoint = tmp_path / train.CHECKPOINT
+    changed(checkpoint, checkpoint, version=1, step=..., sums=..., random=...)
+    assert train.load(checkpoint).epoch == 1
+    assert_same(vars(train.load(run(tiny(), tmp_path))), vars(train.load(finished)))
+
+
+def stop_after(steps, set_rate):
+    """``set_rate``, that stops the run after so many steps."""
+    left = iter(range(steps))
+
+    def stop(*arguments):
+        if next(left, None) is None:
+            raise Stop
+        set_rate(*arguments)
+
+    return stop
+
+
+def test_activities_are_trained_in_floats(tmp_path):
+    state = train.load(checkpoint := run(hybrid(), tmp_path))
+    assert state.finished
+    assert state.accuracy == state.accuracy_float > 0.3
+    network = trained(checkpoint)
+    assert all(layer.settled for layer in network.layers[:2])
+    with pytest.raises(SpikeloomError) as error:
+        quantize.quantize(checkpoint)
+    assert str(error.value) == ("Layer hidden_1: its memory goes on with what is not sent, so there is no integer "
+                                "network; train it with exact = false")
+    with pytest.raises(SpikeloomError) as error:
+        replace(hybrid(), training=replace(hybrid().training, epochs_quantized=1))
+    assert str(error.value) == ("training.epochs_quantized must be 0, and epochs_float 1 or more: layer hidden_1 of "
+                                "kind lmu is trained in floats")
+    with pytest.raises(SpikeloomError) as error:
+        replace(tiny(), training=replace(tiny().training, epochs_quantized=0))
+    assert str(error.value) == "training.epochs_quantized must be 1 or more"
+
+
+@pytest.mark.parametrize("layer", [config.LSTMLayer(size=12), config.GRULayer(size=12)], ids=lambda layer: layer.kind)
+def test_baselines_learn_in_the_same_loop(tmp_path, layer):
+    wanted = replace(hybrid(), encoder=Pixels(8, 4), layers=(layer, hybrid().layers[-1]))
+    state = train.load(checkpoint := run(wanted, tmp_path))
+    assert state.accuracy > 0.3
+    with pytest.raises(SpikeloomError, match=f"is of kind {layer.kind}, for which there is no integer network"):
+        quantize.quantize(checkpoint)
+    again = train.State.fresh(wanted, tmp_path / train.CHECKPOINT)
+    for name, tensor in again.model.items():
+        assert torch.equal(tensor, state.model[name])
+
+
+def test_an_omega_on_its_way_is_not_the_best(tmp_path, monkeypatch):
+    """Though the validation part may like large ones better."""
+    monkeypatch.setattr(train, "measured", lambda *arguments, **options: next(figures))
+    figures = iter([0.9, 0.5, 0.6, 0.4, 0.7, 0.8])
+    state = train.load(run(hybrid(data=config.Data("digits", 0.2)), tmp_path))
+    assert state.best_accuracy == 0.6  # ω is what it should be after half of three epochs
 
 
 def test_stopped_while_a_checkpoint_is_written(tmp_path, monkeypatch, finished):
@@ -276,7 +373,7 @@ def fewer(**changes):
     (lambda: fewer(norm=BatchNorm(), threshold=None),
      "layer hidden_1 has neurons with norm none, where layer hidden_1 needs batch"),
     (lambda: fewer(leak=TableLeak(tuple(range(-32, 32))), weights=quantizers.Integer(4), name="first"),
-     "layer hidden_1 has weights of another kind than layer first, whose table of leaks holds for one"),
+     "layer hidden_1 has weights of another kind than layer first, whose table holds for one"),
     (lambda: replace(tiny(), layers=(tiny().layers[0], *tiny().layers)), "has 2 layers, where 3 are needed")])
 def test_a_start_that_does_not_fit_is_told(finished, tmp_path, wanted, message):
     with pytest.raises(SpikeloomError) as error:

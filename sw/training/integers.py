@@ -124,8 +124,8 @@ def to_layers(model):
             made = layer.to_layers(known[layer.source or before])
             known[layer.name] = Source(layer.name, layer.unit, -made[-1].fire.low)
         else:
-            units = {known[branch.source or before].unit if branch.source != layer.name else 1.0
-                     for branch in layer.branches}
+            feeding = [known.get(branch.source or before) for branch in layer.branches]  # none yet: it feeds back
+            units = {source.unit if source else 1.0 for source in feeding}
             if len(units) > 1:
                 raise SpikeloomError(f"Layer {layer.name}: sums counts of different ω, {_listed(units)}")
             made = [_scaled(layer, units.pop()).to_layer()]

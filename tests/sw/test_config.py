@@ -9,6 +9,7 @@ from spikeloom import data, network
 from spikeloom.data.augment import Augment
 from spikeloom.data.encode import Direct
 from spikeloom.errors import SpikeloomError
+from spikeloom.network import FullLeak, ReLU, ShiftLeak, SynapticCurrent, TableActivation
 from spikeloom.training import config, losses, quantizers
 from spikeloom.training.attention import sigmoid_table
 from spikeloom.training.membranes import Levels, Shared, Tanh
@@ -383,3 +384,93 @@ def test_unreadable_files_are_told(tmp_path):
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(SpikeloomError, match=r"folder\.toml: cannot be read as TOML: Is a directory"):
         config.load(tmp_path / "folder.toml")
+
+
+# Recurrence -------------------------------------------------------------------------------------
+
+
+LOOPS = """
+readout = "membrane"
+[data]
+dataset = "digits"
+[encoder]
+kind = "direct"
+time_steps = 4
+[[layers]]
+kind = "conv"
+channels = 3
+delay = 1
+name = "first"
+act = { kind = "table", table = [0, 0, 1, 4], shift = 3 }
+shortcut = { kind = "projection", source = "input", delay = 2 }
+[[layers]]
+name = "second"
+size = 12
+source = "output"
+delay = 1
+recurrent = { weights = { kind = "int", width = 3 }, delay = 2 }
+branches = [{ source = "first" }, { source = "output", delay = 3, weights = { kind = "pot" } }]
+act = { kind = "relu" }
+current = { width = 6, leak = { kind = "shift", shift = 1 } }
+adaptation = { width = 7, leak = { kind = "full" }, step = 0.5, learned = false }
+leak = { kind = "full" }
+[[layers]]
+size = 10
+branches = [{ source = "first", delay = 1 }]
+[training]
+loss = { kind = "last_membrane" }
+"""
+
+
+def test_recurrence_comes_from_the_file(tmp_path):
+    found = read(tmp_path, LOOPS)
+    built = found.build().to_network()
+    first, second, output = built.layers
+    assert (first.delay, first.shortcut.delay, second.delay, output.delay) == (1, 2, 1, 0)
+    assert [(each.source, each.delay, each.weight_format.kind) for each in second.others] == [
+        ("second", 2, "int"), ("first", 0, "ternary"), ("output", 3, "pot")]
+    assert [(each.source, each.delay) for each in output.others] == [("first", 1)]
+    assert built.loops == [range(1), range(1, 3)]
+    assert (first.act, second.act) == (TableActivation((0, 0, 1, 4), 3), ReLU())
+    assert second.current == SynapticCurrent(6, ShiftLeak(1))
+    assert (second.adaptation.width, second.adaptation.leak) == (7, FullLeak())
+    assert second.adaptation.step.tolist() == [4] * 12
+    assert not found.build().layers[1].raise_by.requires_grad
+    assert config.from_description(config.describe(found), "again") == found
+
+
+def test_without_recurrence_a_configuration_is_what_it_was():
+    content = config.identity(config.describe(config.load("digits")))
+    assert not {"delay", "recurrent", "branches", "act", "current", "adaptation"} & set(content["layers"][0])
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("size = 12\nsource = \"output\"\ndelay = 1", "size = 12\nsource = \"output\"",
+     "Layer second: a source must be one of input, first, not 'output'"),
+    ('source = "output", delay = 3', 'source = "third", delay = 3',
+     "Layer second: a source must be one of input, second, output, first, not 'third'"),
+    ('width = 3 }, delay = 2', 'width = 3 }, delay = 0',
+     "layers[1].recurrent: delay must be between 1 and 65535 time steps, not 0"),
+    ("channels = 3\ndelay = 1", "channels = 3\ndelay = -1",
+     "layers[0]: delay must be between 0 and 65535 time steps, not -1"),
+    ('{ kind = "int", width = 3 }', '{ kind = "learned" }',
+     "layers[1].recurrent.weights must have a kind, one of binary, ternary, int, pot, not 'learned'"),
+    ("current = { width = 6", "current = { width = 1",
+     "layers[1]: Current: width must be between 2 and 16 bits, not 1"),
+    ("step = 0.5", "step = inf", "layers[1]: Adaptation: step must be a number, not inf"),
+    ('leak = { kind = "full" }\n[[', 'fire = { kind = "graded", low = 0, high = 3 }\n[[',
+     "layers[1]: An adaptation is for neurons that fire \"spike\", not 'graded'"),
+    ('leak = { kind = "full" }\n[[', 'norm = { kind = "batch" }\n[[',
+     "Layer second: where layers feed back there is no batch norm, which takes all time steps at once"),
+    ('shortcut = { kind', 'attention = {}\nshortcut = { kind', None),
+    ('leak = { kind = "full" }\n[[', 'attention = {}\n[[',
+     "Layer second, attention: needs all time steps of what comes in, so it cannot be where layers feed back"),
+])
+def test_each_mistake_with_recurrence_is_one_clear_line(tmp_path, old, new, message):
+    assert old in LOOPS
+    if message is None:  # none at all: that layer does not feed back
+        read(tmp_path, LOOPS.replace(old, new, 1))
+        return
+    with pytest.raises(SpikeloomError) as error:
+        read(tmp_path, LOOPS.replace(old, new, 1))
+    assert str(error.value) == f"{tmp_path / 'run.toml'}: {message}"

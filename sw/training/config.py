@@ -472,6 +472,7 @@ class LMULayer(_Activities):
     truncate: int = 0
     late: int = 0
     width: int = 8
+    memory_width: int = 16
     entries: int = 256
     kind, layer = "lmu", LMU
 
@@ -488,8 +489,9 @@ class LMULayer(_Activities):
 
 
 def _check_integers(layer):
-    if not 2 <= layer.width <= 16:
-        raise SpikeloomError(f"width must be between 2 and 16 bits, not {layer.width}")
+    for name in ("width", "memory_width"):
+        if not 2 <= getattr(layer, name, 2) <= 16:
+            raise SpikeloomError(f"{name} must be between 2 and 16 bits, not {getattr(layer, name)}")
     if not 2 <= layer.entries <= 2**16 or layer.entries & (layer.entries - 1):
         raise SpikeloomError(f"entries must be a power of two between 2 and 65536, not {layer.entries}")
 

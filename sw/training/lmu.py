@@ -147,8 +147,9 @@ class LMU(ActivityLayer):
         and they are computed again. 0 keeps all
     truncate : int
         the last so many time steps are differentiated through, and take what was before as given. 0: all
-    width, entries : int
-        bits of W_x, W_m and W_h in the integer network, and entries of the table that tanh is there
+    width, memory_width, entries : int
+        in the integer network: bits of W_x, W_m and W_h, those of Ā and of what B̄ is multiplied with, and entries of
+        the table that tanh is
     late : int
         while training, neurons begin so many time steps before the end, with nothing sent before: enough where only
         what is sent at the end counts, and much faster. Only for a memory that is a filter, which has heard all. 0: all
@@ -161,11 +162,12 @@ class LMU(ActivityLayer):
     kind = "lmu"
 
     def __init__(self, input_shape, size, *, order, window, hidden=None, memory=None, exact=True, feedback=False,
-                 recurrent=False, segment=0, truncate=0, late=0, width=8, entries=256, high=1.0, name="lmu",
-                 source=None):
+                 recurrent=False, segment=0, truncate=0, late=0, width=8, memory_width=16, entries=256, high=1.0,
+                 name="lmu", source=None):
         super().__init__(input_shape, size, high=high, name=name, source=source)
         self.order, self.window, self.exact = order, float(window), exact
-        self.segment, self.truncate, self.late, self.width, self.entries = segment, truncate, late, width, entries
+        self.segment, self.truncate, self.late = segment, truncate, late
+        self.width, self.memory_width, self.entries = width, memory_width, entries
         self.input_encoder = nn.Parameter(torch.empty(self.n_in))
         self.input_weight = nn.Parameter(torch.empty(size, self.n_in))
         self.memory_weight = nn.Parameter(torch.empty(size, order))
@@ -238,12 +240,12 @@ class LMU(ActivityLayer):
             limit = math.ceil(of_memory * reached) + 1
         memory = integers.Source(f"{self.name}_memory", of_memory, min(limit, integers.LARGEST_COUNT))
         hidden = integers.Source(self.name, of_hidden, math.ceil(of_hidden))
-        terms = [integers.Term(source, np.outer(b, e_x), integers.V_WIDTH)]
+        terms = [integers.Term(source, np.outer(b, e_x), self.memory_width)]
         if self.hidden_encoder is not None:
             e_h, e_m = integers.array(self.hidden_encoder), integers.array(self.memory_encoder)
-            terms.append(integers.Term(hidden, np.outer(b, e_h), integers.V_WIDTH, delay=1))
+            terms.append(integers.Term(hidden, np.outer(b, e_h), self.memory_width, delay=1))
             a = a + np.outer(b, e_m)
-        terms.append(integers.Term(memory, a, integers.V_WIDTH, delay=1))
+        terms.append(integers.Term(memory, a, self.memory_width, delay=1))
         neurons = [integers.Term(memory, w_m, self.width)]
         if np.any(w_x):
             neurons.append(integers.Term(source, w_x, self.width))

@@ -153,7 +153,10 @@ def choose(network, target, activity, *, reloadable=False, sparse="auto"):
         return None  # known without a look at every placement
     found = _fitting(network, target, activity, reloadable, sparse)
     if target.single_ports and (reloadable or sparse != "always") and not worth.gates(network):
-        loaded = found if reloadable else _fitting(network, target, activity, True, sparse)
+        try:
+            loaded = found if reloadable else _fitting(network, target, activity, True, sparse)
+        except SpikeloomError:  # of what cannot be reloadable
+            loaded = None
         if loaded and (not found or _slowest(loaded) < _slowest(found)):
             found = loaded
     if found:

@@ -3,7 +3,7 @@
 Each surrogate is a value, called on the normalised distance from the threshold, x = (U − θ) / max(|θ|, 1)
 (no unit; U and θ in state units), of any shape, and returns the spike's derivative in x, of the same shape,
 which may be in x's own memory.
-`spikeloom.training.neuron` divides by max(|θ|, 1) once more to get the derivative in U.
+`spikeloom.training.scan` divides by max(|θ|, 1) once more to get the derivative in U.
 """
 
 import math

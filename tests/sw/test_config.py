@@ -237,6 +237,8 @@ def test_packaged_ones_build_a_network(name):
     assert made.n_out == loaded.task.size
     if name.endswith("spquant") or loaded.detection:  # as published; with wider scores
         return
+    if loaded.dataset.holds in ("spikes", "sounds"):  # long sequences take wider states
+        return
     if not name.startswith("tcja"):  # which is as published, with gates that need wider membranes
         assert made.time_steps <= 10
         assert all(layer.v_width <= 6 for layer in made.layers)

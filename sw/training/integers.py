@@ -145,7 +145,8 @@ def _scaled(layer, unit):
         return layer
     layer = copy.deepcopy(layer)
     with torch.no_grad():
-        scaled = [layer.mean, layer.deviation] if hasattr(layer, "mean") else [layer.threshold, layer.bias]
+        scaled = [layer.mean, layer.deviation] if hasattr(layer, "mean") else [
+            layer.threshold, layer.bias, *([] if layer.raise_by is None else [layer.raise_by])]
         for tensor in scaled:
             tensor.mul_(unit)
     return layer

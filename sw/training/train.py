@@ -190,7 +190,10 @@ def _train(state, path, data_dir, device, progress):
             if state.epoch == training.epochs:
                 if state.best:
                     model.load_state_dict(state.best)
-                state.accuracy = figures[f"{task.figure}/test"] = measured(config, model, *test, quantized=quantized)
+                state.accuracy = state.accuracy_float
+                if quantized or state.best:
+                    state.accuracy = measured(config, model, *test, quantized=quantized)
+                figures[f"{task.figure}/test"] = state.accuracy
                 state.best = None
             state.model, state.optimizer = _copy(model), optimizer.state_dict()
             if first:
@@ -242,7 +245,8 @@ def make_optimizer(config, model):
         for gate in module.gates:
             groups += [{"params": [gate.weight], "size": gate.weight_quantizer.span},
                        {"params": [gate.bias], "size": 1.0}]
-        groups.append({"params": [module.threshold, module.bias], "size": layer.start})
+        learned = [module.threshold, module.bias, *([] if module.raise_by is None else [module.raise_by])]
+        groups.append({"params": learned, "size": layer.start})
     return torch.optim.Adam(groups, lr=config.training.rate, fused=True)
 
 

@@ -160,6 +160,8 @@ def test_a_recurrent_network_is_trained_and_quantized(run):
     assert state.accuracy > 0.4
     network = model.Network.load(run / "network.npz")
     assert network.loops == [range(3)]
+    learned = state.model["layers.0.raise_by"]
+    assert len(learned.unique()) > 1  # they began alike
     inputs, labels = data.samples(network.notes["data"], "test")
     expected, seen = reference.run(network, inputs), model.run(network, inputs, device="cpu")
     for one, other in zip(expected.spikes + expected.membranes, seen.spikes + seen.membranes, strict=True):

@@ -133,14 +133,17 @@ def _events(program, inputs, trace):
     fired = {INPUT: inputs} | {layer.name: arranged(z, placement.order) for layer, z, placement in zip(
         network.layers, trace.spikes, program.placements, strict=True)}
     for core, sources in zip(program.cores, network.sources, strict=True):
-        layer, (own, *_) = core.layer, sources
+        layer = core.layer
         if isinstance(core, MapCore):
             windows = (core, core.shortcut) if core.shortcut else (core,)
             counts.append(sum(window.visits(fired[source], [0])[0].sum((1, 2, 3)).astype(np.int64)
                               for window, source in zip(windows, sources, strict=True)))
         else:
-            z = reference.pool(layer, fired[own]) if layer.pool and layer.pool.kind == "max" else fired[own]
-            counts.append(_bits(z).reshape(len(z), -1).sum(axis=1))
+            each = [reference.delayed(branch, fired[source])
+                    for branch, source in zip(layer.branches, sources, strict=True)]
+            if layer.pool and layer.pool.kind == "max":
+                each[0] = reference.pool(layer, each[0])
+            counts.append(sum(_bits(z).reshape(len(z), -1).sum(axis=1) for z in each))
     return np.stack(counts, axis=1)
 
 
@@ -197,9 +200,10 @@ def _locate(board, program, x, number):
         trace = reference.run(program.network, x[None, :steps])
         events = _events(program, x[None, :steps], trace)[0]
         for layer in np.flatnonzero(events != seen):
-            # A dense layer's events are the spikes of its source.
-            own, name = program.network.sources[layer][0], program.network.layers[layer].name
-            what = f"events seen by {name}" if isinstance(program.cores[layer], MapCore) else "number of spikes"
+            # The events of a dense layer with a single source are its spikes.
+            (own, *others), name = program.network.sources[layer], program.network.layers[layer].name
+            several = others or isinstance(program.cores[layer], MapCore)
+            what = f"events seen by {name}" if several else "number of spikes"
             return Difference(what, number, steps - 1, own, None, int((events - before)[layer]),
                               int((seen - seen_before)[layer]))
         difference = _score_difference((trace.scores[0], trace.winners[0]), result, number, steps - 1,

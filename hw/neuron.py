@@ -126,7 +126,7 @@ class NeuronUpdate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        core, layer, members = self.core, self.core.layer, self.core.members
+        core, members = self.core, self.core.members
 
         # Which neurons: a counter runs through each layer once a time step.
         skip = self.skip if core.skips else C(0, 1)
@@ -416,8 +416,8 @@ class NeuronUpdate(wiring.Component):
         if isinstance(leak, FullLeak):
             return C(0, 1), 0
         if isinstance(leak, TableLeak):
-            found = image_memory(m, f"{name}_leak_{unit}", self.core.images[f"{name}_leak"], Cat(state[:-1], ~state[-1]))
-            return delayed(m, found.as_signed()), 2
+            image, index = self.core.images[f"{name}_leak"], Cat(state[:-1], ~state[-1])
+            return delayed(m, image_memory(m, f"{name}_leak_{unit}", image, index).as_signed()), 2
         return delayed(m, self._by_shift(leak, state)), 1
 
     @staticmethod

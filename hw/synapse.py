@@ -126,7 +126,9 @@ class Synapses(wiring.Component):
         for lane, operand in enumerate(operands):
             accumulator = Signal(shape, name=f"accumulator_{lane}", reset_less=True)
             # The carry into the lowest bit comes out of one below it.
-            total = (Cat(minus, accumulator) + Cat(minus, operand))[1:] if core.i_words.signed else accumulator + operand
+            total = accumulator + operand
+            if core.i_words.signed:
+                total = (Cat(minus, accumulator) + Cat(minus, operand))[1:]
             m.d.sync += accumulator.eq(total)
             with m.If(clear):
                 m.d.sync += accumulator.eq(0)

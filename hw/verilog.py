@@ -54,8 +54,9 @@ def describe(program):
     lines = [f"Spikeloom program {program.digest}", f"for {program.target}:"]
     for core, (number, place) in zip(program.cores, program.places, strict=True):
         layer, first = core.layer, program.engines[number].members[0].layer
-        lines.append(f"  {layer.name}: {layer.n_in} -> {layer.n_out}, {layer.weight_format.width}-bit "
-                     f"{layer.weight_format.kind} weights, {layer.v_width}-bit membranes, "
+        sizes = " + ".join(str(branch.n_in) for branch in (layer, *layer.others))
+        lines.append(f"  {layer.name}: {sizes} -> {layer.n_out}, {core.weight_format.width}-bit "
+                     f"{core.weight_format.kind} weights, {layer.v_width}-bit membranes, "
                      f"{core.lanes} lanes, {core.units} update units"
                      + (", weights to be loaded" if core.memory == "single_port" else "")
                      + (f", on the core of {first.name}" if place else ""))

@@ -24,11 +24,10 @@ def generate(program):
 
     It writes the memories as ``load.bin`` says, if the program is reloadable. It then reads input words from
     ``words.bin`` and writes text files of decimal numbers: ``layer_N.txt`` with the number of spikes of layer N in each
-    time step (of graded ones their sum), or, with ``+detail``, the spikes and every unit's membrane potential at each update (-1 as spikes stands
-    for a row that was skipped); and ``results.txt``
-    with score, winner, last and clock cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at
-    random from ``+stall_seed=N``. It raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no
-    result for ``+patience=N`` cycles.
+    time step (of graded ones their sum), or, with ``+detail``, the spikes and every unit's membrane potential at each
+    update (-1 as spikes stands for a row that was skipped); and ``results.txt`` with score, winner, last and clock
+    cycle of every result. Each side hesitates in ``+stall=N`` of 100 cycles, at random from ``+stall_seed=N``. It
+    raises ``done`` after ``+samples=N`` samples and ``stuck`` when there was no result for ``+patience=N`` cycles.
     """
     cores = program.cores
     i_width = program.i_words.width + program.i_words.index_width + 2

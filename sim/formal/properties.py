@@ -21,7 +21,7 @@ from amaranth.hdl import (
 )
 from spikeloom.compiler.core import Core
 from spikeloom.compiler.map_core import MapCore
-from spikeloom.compiler.words import WordFormat
+from spikeloom.compiler.words import JointWords, WordFormat, joined
 from spikeloom.hw.event_list import EventList
 from spikeloom.hw.neuron import NeuronUpdate
 from spikeloom.hw.scanner import ScanStage
@@ -277,6 +277,104 @@ def event_list(words, groups, depth, block=EventList):
                  lambda: Replays(block(words, groups=groups), within=6), depth)
 
 
+class Joins(Elaboratable):
+    """An `EventList` of two sources, the second of which comes later than it is sent, between any producers that keep
+    their rules and any consumer.
+
+    Lengths of samples are chosen for good, and a time step of one of them: only in that the second source's last neuron
+    spikes. It must come out in each replay of the time step that is so much later in the same sample, and in no other.
+    """
+
+    SAMPLES = 3
+
+    def __init__(self, block, *, within):
+        self.block, self.within = block, within
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.block = block = self.block
+        first, second = block.words.inputs
+        groups, delay = block.groups, second.delay
+        keeps(m, block.o)
+        m.d.comb += block.o.ready.eq(free(m, 1))
+        lengths = Array([free(m, range(4), "anyconst") for _ in range(self.SAMPLES)])
+        the_sample, the_step = free(m, range(self.SAMPLES), "anyconst"), free(m, range(4), "anyconst")
+        m.d.comb += Assume(the_step <= lengths[the_sample])
+
+        def counted(name, step_ends):
+            """Which time step of which sample it is, and how many there were."""
+            sample, step, total = (Signal(range(width), name=f"{name}_{what}") for what, width in
+                                   (("sample", self.SAMPLES + 1), ("step", 4), ("total", 4 * self.SAMPLES + 1)))
+            final = step == lengths[sample]
+            with m.If(step_ends):
+                m.d.sync += [step.eq(Mux(final, 0, step + 1)), sample.eq(sample + final), total.eq(total + 1)]
+            return sample, step, total, final
+
+        totals = []
+        for number, source in enumerate((first, second)):
+            i, permit = getattr(block, f"i_{number}"), getattr(block, f"permit_{number}")
+            taken, word = Signal(), i.payload
+            m.d.comb += [i.payload.eq(free(m, Value.cast(i.payload).shape())), i.valid.eq(free(m, 1)),
+                         permit.ready.eq(free(m, 1)), taken.eq(i.valid & i.ready)]
+            sample, step, total, final = counted(f"i_{number}", taken & word.last)
+            totals.append(total)
+            next_index = Signal(range(source.words.count + 1), name=f"i_{number}_next")
+            rises = (word.index >= next_index) & (word.index < source.words.count)
+            m.d.comb += Assume(~i.valid | (rises & (sample < self.SAMPLES) & (word.final == (word.last & final))))
+            with m.If(taken):
+                m.d.sync += next_index.eq(Mux(word.last, 0, word.index + 1))
+        # The second source, of which ``word`` and so on now are.
+        marked = (sample == the_sample) & (step == the_step)
+        spikes = word.bits.any() & (word.index == second.words.count - 1)
+        m.d.comb += Assume(~i.valid | (spikes == (marked & word.last)))
+
+        # What comes out.
+        given, entry = Signal(), block.o.payload
+        m.d.comb += given.eq(block.o.valid & block.o.ready)
+        sample, step, total, final = counted("o", given & entry.end & entry.last)
+        group, seen = Signal(range(groups)), Signal()
+        its = Signal()
+        m.d.comb += its.eq((second.first + second.words.count - 1 == entry.index) & ~entry.end)
+        due = (sample == the_sample) & (step == the_step + delay)
+        with m.If(block.o.valid):
+            m.d.comb += Assert(totals[0] > total)
+            with m.If(its):
+                m.d.comb += Assert(due & ~seen)
+            with m.If(entry.end):
+                m.d.comb += [Assert(seen == due), Assert(entry.last == (group == groups - 1)),
+                             Assert(entry.final == final)]
+        with m.If(given):
+            m.d.sync += [seen.eq((seen | its) & ~entry.end)]
+            with m.If(entry.end):
+                m.d.sync += group.eq(Mux(entry.last, 0, group + 1))
+
+        # Bounded progress, once all that the next replay needs has come.
+        needed = Mux(step < delay, total - step, total - delay + 1)
+        idle = Signal(range(self.within + 2))
+        complete = (totals[0] > total) & (totals[1] >= needed)
+        m.d.sync += idle.eq(Mux(block.o.ready & ~block.o.valid & complete, idle + 1, 0))
+        m.d.comb += Assert(idle <= self.within)
+        return m
+
+
+def joint_list(delay, groups, depth, block=EventList):
+    """Two neurons each, in words of one bit."""
+    words = WordFormat(2, 1)
+    joint = joined([(words, {}), (words, {"delay": delay, "banks": delay + 1})])
+    return Proof(f"EventList(2 sources, delays 0 and {delay}, {groups} groups)",
+                 "what a source sends comes out so many time steps later in the same sample, once in each replay, and "
+                 "nothing of a sample in another; ends have their tags; once all has come that the next replay needs, "
+                 "with the output taken, it never pauses for more than "
+                 f"{PAUSE} cycles", lambda: Joins(block(joint, groups=groups), within=PAUSE), depth)
+
+
+#: Clock cycles of a bounded proof of a list of several sources: a sample, what is dropped behind it, and another.
+JOINED = 20
+
+#: Cycles in which a list of several sources may show nothing, what is dropped at a sample's end among them.
+PAUSE = 10
+
+
 class Sorting(Elaboratable):
     """A `Sorter` between any producer that keeps its rules and any consumer.
 
@@ -466,7 +564,7 @@ def proofs(program):
 
     Registers between streams and the stages of scanners of lists have the program's own parameters. The stages of
     scanners behind rows of maps, event lists and the sharing of update units are looked at in small sizes, which the
-    solvers manage, as are sorters of sparse cores.
+    solvers manage, as are sorters of sparse cores and lists of several sources.
     """
     found = {}
     for core in program.cores:
@@ -475,16 +573,19 @@ def proofs(program):
                 found[proof.name] = proof
             continue
         words = core.i_words
-        width, index_width = words.width, words.index_width
+        width, index_width = words.width, words.entry_width
         while width > 1:
             chunk_width = max(1, (1 << (width - 1).bit_length()) // 4)
             stage = scan_stage(-(-width // chunk_width), chunk_width, index_width)
             found[stage.name] = stage
             width, index_width = chunk_width, index_width + (-(-width // chunk_width) - 1).bit_length()
-        for proof in (skid(words.width + words.index_width + 3), skid(index_width + 4)):
+        for proof in (skid(words.width + words.entry_width + 3), skid(index_width + 4)):
             found[proof.name] = proof
     if any(core.sparse for core in program.cores if not isinstance(core, MapCore)):
         proof = sorter(_thin(), SORTED)
+        found[proof.name] = proof
+    if any(isinstance(core.i_words, JointWords) for core in program.cores):
+        proof = joint_list(1, 2, JOINED)
         found[proof.name] = proof
     small = [event_list(WordFormat(4, 2), 2, 16), sharing(_adder(2, 8, lanes=4, units=2), BOUNDED),
              sharing(_adder(3, 5, lanes=5, units=1), BOUNDED)]

@@ -17,6 +17,7 @@ fit, the fastest.
 A gate that costs more than it saves is left out (`worth`), and the program's network is the one without it.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from dataclasses import dataclass
@@ -339,9 +340,13 @@ def _too_large(network, target, activity, reloadable, sparse):
     blocks = FIXED_BLOCKS + sum(estimate.blocks for estimate in smallest)
     message = (f"The network is too large for {target.name}: with the fewest lanes it needs about {luts} LUTs of "
                f"{round(USABLE_LOGIC[target.family] * target.luts)} usable and {blocks} block RAMs of {target.blocks}")
+    loadable = []
     if target.single_ports and not worth.gates(network):
+        with contextlib.suppress(SpikeloomError):  # of what cannot be reloadable
+            loadable = _options(network, target, activity, True, sparse)
+    if loadable:
         weights = sum(min(estimate.single_ports for estimate in option if estimate.single_ports)
-                      for option in _options(network, target, activity, True, sparse))
+                      for option in loadable)
         message += f" (or, for all its weights, {weights} single-port memories of {target.single_ports})"
     # Boards with the same device hold the same; one stands for them all.
     devices = {dataclasses.replace(other, name="", oscillator=0.0): other for other in reversed(TARGETS.values())}

@@ -352,7 +352,7 @@ class Core:
     @property
     def memories(self):
         """The core's memories: name to (entries, bits). What can be loaded has whole bytes."""
-        layer, words = self.layer, self.i_words
+        words = self.i_words
         lists = [each for each in words.inputs if each.kept]
         memories = {
             **{f"events_{number}": (each.banks * each.depth, words.index_width + each.words.width + each.words.signed)
@@ -480,8 +480,11 @@ class Core:
     @cached_property
     def kept_width(self):
         """Of a membrane potential after its reset. Only below a negative threshold does subtracting it leave the range
-        of the potential."""
-        return self.above_width if self._minus_raised_bounds[1] > 0 and not self.graded else self.potential_width
+        of the potential; and a count below zero may leave anything up to the threshold."""
+        low, high = self._potential_bounds
+        if self.graded:
+            return signed_width(low, max(high, -self.minus_threshold.bounds[0] - 1 if low < 0 else 0))
+        return self.above_width if self._minus_raised_bounds[1] > 0 else self.potential_width
 
     def over_width(self, times):
         """Of a membrane potential less so many thresholds."""

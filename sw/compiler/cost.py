@@ -8,20 +8,21 @@ convolution the cycles of a pass over each of its rows.
 
 import dataclasses
 import itertools
+import re
 import statistics
 from dataclasses import dataclass
 
 import numpy as np
 from spikeloom import reference
 from spikeloom.errors import SpikeloomError
-from spikeloom.network import INPUT, Conv2d, ShiftLeak, Spike, TableLeak, signed_width
+from spikeloom.network import INPUT, Conv2d, ShiftLeak, Spike, TableActivation, TableLeak, signed_width
 
 from .core import BLOCK_BITS
 from .map_core import MapCore, can_rest
 from .order import arranged
 from .sharing import SharedCore
 from .window import MASK_DEPTH
-from .words import WordFormat
+from .words import JointWords, WordFormat
 
 #: The activity assumed where none was measured: this share of a layer's inputs per time step.
 DEFAULT_ACTIVITY = 0.1
@@ -31,6 +32,9 @@ FLIP_FLOP_BITS = 64
 
 #: Logic that each layer but one of those that share a core adds to it, beside what grows with its rows.
 SHARER_LUTS = {"ice40": 350, "ecp5": 400, "gowin": 400}
+
+#: Logic for each source of a dense layer but the first.
+SOURCE_LUTS = {"ice40": 110, "ecp5": 110, "gowin": 110}
 
 #: Logic for each bit that a mask's entries tell where it is made of logic.
 MASK_LUTS = {"ice40": 0.11, "ecp5": 0.065, "gowin": 0.065}
@@ -309,13 +313,17 @@ def step_cycles(core, activity):
     cycles = core.groups * max(activity.events + 1, core.pace)
     # What a layer takes from itself it must have made, so many time steps before.
     own = [each.delay for each in core.i_words.inputs if each.source == core.layer.name]
-    return max([cycles, *((cycles + latency(core)) / delay for delay in own)])
+    return max([cycles, *((cycles + sum(_latencies(core))) / delay for delay in own)])
 
 
-def latency(core):
-    """Cycles of a dense layer from the last word of a time step to its own last one, beside those of its groups."""
-    return (LIST_CYCLES + (len(core.i_words.inputs) > 1) + UPDATE_CYCLES + core.longer_updates + core.memory_registers
-            + core.updates + core.i_words.graded)
+def _latencies(core):
+    """Cycles of a dense layer from the last word of a time step to its first visit, and from the end of its last group
+    to its own last word."""
+    updated = UPDATE_CYCLES + core.longer_updates + core.memory_registers + core.updates + core.i_words.graded
+    if not isinstance(core.i_words, JointWords):
+        return LIST_CYCLES, updated
+    # Where layers feed back, each cycle counts: one more for the list, and those of the scanner's stages.
+    return LIST_CYCLES + 1 + ((core.i_words.width - 1).bit_length() + 1) // 2, updated + 2
 
 
 def rates(program, activities):
@@ -399,16 +407,17 @@ def estimate_luts(core, target):
     if isinstance(core, SharedCore):  # the largest, and of the others what keeps their rows and counts their places
         each = sorted((estimate_luts(member, target), _kept_luts(member, target)) for member in core.members)
         return each[-1][0] + sum(kept + SHARER_LUTS[target.family] for _, kept in each[:-1])
-    layer = core.layer
     lane = 2 * core.current_width
+    code = core.weight_format.width
     if core.i_words.graded:
-        lane += layer.weight_format.width + core.i_words.width - 1
+        lane += (code + core.i_words.width - 1) * (1 + core.i_words.signed) + core.i_words.signed
     if target.family == "ecp5":
         lane += 4  # each carry chain is entered and left through a cell of its own
     if target.family == "ice40":
-        lane += layer.weight_format.width  # a register without logic still takes a cell
+        lane += code  # a register without logic still takes a cell
     unit = _unit_luts(core, target)
     control = 250 + 4 * (core.i_words.width + core.i_words.index_width)
+    control += SOURCE_LUTS[target.family] * (len(core.i_words.inputs) - 1)
     control += 150 if target.family == "ice40" else 0
     if isinstance(core, MapCore):
         lane += core.current_width  # a sum stays or moves on to the next position
@@ -426,7 +435,7 @@ def _unit_luts(core, target):
     """Look-up tables of an update unit: adders, which make up most of it, and on iCE40 registers that stand alone."""
     layer, grid, alone = core.layer, core.layer.grid, target.family == "ice40"
     potential, leaks = core.potential_width, isinstance(layer.leak, ShiftLeak)
-    unit = core.current_width + potential + core.above_width + 10 + 25 * alone
+    unit = core.current_width + potential + core.above_width + 10 + 25 * alone + _state_luts(core, alone)
     if not grid:
         return unit + potential + 2 * layer.v_width * (1 + leaks)
     of_threshold = core.levels_of_threshold
@@ -459,6 +468,26 @@ def _unit_luts(core, target):
     if target.family == "ecp5":  # where chains are entered and left through cells of their own
         chains = [16, *(each + 5 for each in chains)]
     return unit + sum(chains)
+
+
+def _state_luts(core, alone):
+    """Look-up tables of an update unit for counts, activations, and states beside the potential: adders, saturation,
+    and where they stand alone registers from stage to stage."""
+    layer, total = core.layer, 0
+    if core.graded:
+        count = signed_width(*core.o_words.bounds)
+        total += core.over_width(layer.fire.low) * (layer.fire.low < 0) + 4 * count
+    if layer.act:
+        total += core.biased_width * (1 + alone)
+    if isinstance(layer.act, TableActivation):
+        total += 2 * core.act_width * alone + len(layer.act.table).bit_length()
+    for state, sums in ((layer.current, core.driving_width), (layer.adaptation, core.minus_raised_width)):
+        if state:
+            shifts = isinstance(state.leak, ShiftLeak)
+            total += (2 + 2 * shifts + 2 * alone) * state.width + (1 + alone) * sums
+    if layer.adaptation:
+        total += core.raised_width + layer.adaptation.width * alone
+    return total + alone * core.stored_width * (core.driven_stage - 1)
 
 
 def _sorter_luts(core, target):
@@ -518,7 +547,7 @@ def estimate_blocks(core, target):
         mask = name.startswith("mask_")
         if (mask and entries <= MASK_DEPTH) or (name == "gate_biases" and core.predictor.logic_biases):
             continue  # made of logic
-        loadable = name in core.image_names or name.startswith("leak_") or mask
+        loadable = name in core.image_names or re.fullmatch(r"(.*leak|act)_\d+", name) or mask
         written = core.reloadable or not loadable
         if entries * bits >= BLOCK_BITS or (written and target.family == "ice40" and entries * bits > FLIP_FLOP_BITS):
             total += (by_bytes if core.reloadable and loadable else target).blocks_for(entries, bits)
@@ -602,8 +631,8 @@ class _Source(_Stage):
                              if INPUT in names), (0, None))
         events = [0.0 if place is None else step[taker].events if step[taker].branches is None else
                   step[taker].branches[place] for step in steps]
-        rows = max(core.layer.input_shape[0] if isinstance(core, MapCore) else 1
-                   for core, names in zip(program.cores, program.network.sources, strict=True) if INPUT in names or place is None)
+        rows = max((core.layer.input_shape[0] if isinstance(core, MapCore) else 1 for core, names in
+                    zip(program.cores, program.network.sources, strict=True) if INPUT in names), default=1)
         super().__init__(len(steps) * rows, rows)
         self.ahead = UPDATE_CYCLES if rows > 1 else 0  # a row is promised as soon as the one before it is read
         self.words = [max(1.0, _words(program.i_words, each)) for each in events]
@@ -682,7 +711,7 @@ class _ListStage(_Stage):
         seen = self.activities[step].events
         entries = self.entries(step)
         group = max(seen + 1, core.pace)
-        begin = max(ready + LIST_CYCLES + (len(self.feeds) > 1), self.ended + 1)
+        begin = max(ready + _latencies(core)[0], self.ended + 1)
         first = max(begin + seen, self.ended + core.pace if step else 0.0, permit)
         self.ended = first + (core.groups - 1) * group
         ahead = READ_AHEAD * (seen + 1) / entries  # visits that the entries in flight amount to
@@ -693,7 +722,7 @@ class _ListStage(_Stage):
 
     def finish(self):
         """The last group has ended."""
-        self.done.append(self.ended + latency(self.core) - LIST_CYCLES - (len(self.feeds) > 1))
+        self.done.append(self.ended + _latencies(self.core)[1])
         self.left -= 1
 
 

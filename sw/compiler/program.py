@@ -321,7 +321,8 @@ def core_of(network, number, placement, target, reloadable, words):
     layer, sources = network.layers[number], network.sources[number]
     check_in_gateware(layer)
     own, *others = (words.get(source, WordFormat.of_input_map(network.input)) for source in sources)
-    if any(source != INPUT and words[source].graded for source in sources) and (layer.pool or isinstance(layer, Conv2d)):
+    if (layer.pool or isinstance(layer, Conv2d)) and any(
+            source != INPUT and words[source].graded for source in sources):
         raise SpikeloomError(f"Layer {layer.name}: graded spikes before a convolution or a pool run in the reference, "
                              "not yet in gateware")
     how = placement.lanes, placement.units, target.memory_registers, placement.memory, reloadable, placement.sparse

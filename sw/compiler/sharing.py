@@ -16,7 +16,7 @@ __all__ = ["SharedCore", "kind"]
 #: Of the attributes of a `MapCore`, those that all members have in common, and those of which the largest counts.
 COMMON = ("layer", "sets", "group", "lanes", "units", "updates", "memory_registers", "memory", "skips",
           "update_cycles", "encoding_cycles", "encodes_at_once", "clears", "rounds", "ternary", "levels_of_threshold",
-          "leaks", "graded", "state_widths", "act_stage", "driven_stage", "potential_stage")
+          "leaks", "graded", "weight_format", "state_widths", "act_stage", "driven_stage", "potential_stage")
 LARGEST = ("pace", "current_width", "biased_width", "driving_width", "stored_width", "potential_width", "above_width",
            "kept_width")
 
@@ -24,7 +24,9 @@ LARGEST = ("pace", "current_width", "biased_width", "driving_width", "stored_wid
 def kind(core):
     """What cores must have in common for their layers to share one, by name; None for one that cannot share."""
     layer = core.layer
-    if not isinstance(core, MapCore) or layer.shortcut or core.sparse or core.gated or layer.current or layer.adaptation:
+    if not isinstance(core, MapCore) or layer.shortcut or core.sparse or core.gated:
+        return None
+    if layer.current or layer.adaptation:
         return None
     leak = layer.leak
     return {

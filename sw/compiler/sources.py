@@ -4,10 +4,12 @@ A layer that takes several sources keeps lists of each, and replays those of one
 step and a layer can be put in an order, time step by time step and in each layer by layer, in which whatever a layer
 needs for a time step was made by a pair before: what it takes without delay, as its source comes first, and what it
 takes with one. It also waits until whoever takes its own spikes has room for a time step more. With room for one more
-than the delay, that is so when the taker is done with a time step before this one, a pair before again. So layers never
-wait for each other in a circle, whatever the delays, the feedback, and the pace of those who send inputs and take scores.
+than the delay, that is so when the taker is done with a time step before this one, a pair before again. So layers
+never wait for each other in a circle, whatever the delays, the feedback, and the pace of those who send inputs and take
+scores.
 
-More room lets layers work on different time steps at once: as many as there are layers on the longest way between them.
+More room lets layers work on different time steps at once, as many as there are layers on the longest way between
+them.
 """
 
 import functools

@@ -43,7 +43,16 @@ class Boundless(EventList):
 
     def elaborate(self, platform):
         m = super().elaborate(platform)
-        m.d.comb += self.i.ready.eq(1)
+        m.d.comb += self.i_0.ready.eq(1)
+        return m
+
+
+class Forgetful(EventList):
+    """Does not tell a delayed source that a sample has ended."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        m.d.comb += m.submodules.lists_1.ends.eq(0)
         return m
 
 
@@ -116,6 +125,11 @@ def test_event_list():
     words = WordFormat(4, 2)
     assert holds(properties.event_list(words, 2, depth=14))
     assert holds(properties.event_list(words, 2, 14, Boundless)) is False
+
+
+def test_event_list_of_several_sources():
+    assert holds(properties.joint_list(1, 1, 16))
+    assert holds(properties.joint_list(1, 1, 16, Forgetful)) is False
 
 
 def test_sorter():

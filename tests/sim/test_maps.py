@@ -637,8 +637,8 @@ def test_a_wrong_gate_is_found():
     ({"reloadable": True}, ("Layer conv_0: a gate is part of the gateware, so it cannot be in a reloadable program; "
                             "compile without it")),
     ({"placements": [Placement(6, 2, core=0), Placement(6, 2, core=0), Placement(3, 1)]},
-     "Layer conv_0 cannot share a core: only convolutions without a shortcut or a gate can, none that is sparse, and "
-     "none whose neurons have other states than potentials")])
+     ("Layer conv_0 cannot share a core: only convolutions without a shortcut or a gate can, none that is sparse, and "
+      "none whose neurons have other states than potentials"))])
 def test_what_cannot_have_a_gate(change, why):
     net = gated(stacked((4, 4, 2), (2, 3, {"padding": 1}), (2, 3, {})), ["conv_0"])
     with pytest.raises(SpikeloomError) as refused:

@@ -98,8 +98,8 @@ def test_mistakes():
                     threshold=np.array([2, 4]), bias=np.zeros(2, int), v_width=6, input_shape=(2, 2, 1),
                     fire=GradedSpike(0, 3))
     last = Dense("last", np.ones((2, 8), int), WeightFormat("ternary", 2), np.array([2, 4]), np.zeros(2, int), 6)
-    with pytest.raises(SpikeloomError, match="^Layer g: graded spikes of a convolution run in the reference, not yet in "
-                                             "gateware$"):
+    with pytest.raises(SpikeloomError, match="^Layer g: graded spikes of a convolution run in the reference, not yet "
+                                             "in gateware$"):
         compile.compile(Network(InputFormat(4, 1, (2, 2, 1)), (graded, last), 2), "icebreaker")
 
 

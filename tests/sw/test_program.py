@@ -330,8 +330,8 @@ def test_a_shared_core_has_what_each_of_its_layers_needs(tmp_path):
     (maps(), [SHARING[0], Placement(6, 2, core=0), SHARING[2]], {},
      "Layer second cannot share a core with first: they differ in channels at once"),
     (maps(), [SHARING[0], Placement(12, 2), Placement(3, 1, core=0)], {},
-     "Layer last cannot share a core: only convolutions without a shortcut or a gate can, none that is sparse, and "
-     "none whose neurons have other states than potentials"),
+     ("Layer last cannot share a core: only convolutions without a shortcut or a gate can, none that is sparse, and "
+      "none whose neurons have other states than potentials")),
     (maps(), SHARING, {"reloadable": True}, "Layer first cannot share a core in a reloadable program"),
 ])
 def test_who_cannot_share_a_core(net, placements, options, message):

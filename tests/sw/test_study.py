@@ -149,15 +149,15 @@ def test_a_study_and_what_is_written(file, tmp_path):
 
 def test_trials_that_come_to_nothing_are_told_and_the_others_go_on(file, tmp_path):
     read(file, "[space.epochs]", """
-[space.fire.choices]
-binary = {}
-graded = { "layers.0.fire" = { kind = "graded", low = 0, high = 3 } }
+[space.membrane.choices]
+saturates = {}
+levels = { "layers.1.membrane" = { kind = "levels" } }
 
 [space.epochs]""")
     file.write_text(file.read_text().replace("values = [1, 2]", "values = [1]").replace("4 = {", "# 4 = {"))
     rows = study.study(file, tmp_path / "out", progress=False, say=str)
     assert [bool(row.figures) for row in rows] == [True, False]
-    assert "graded spikes run in the reference, not yet in gateware" in rows[1].error
+    assert "levels of a membrane cannot be read out as scores in gateware" in rows[1].error
     assert rows[1].error in results.table(rows)
     assert rows[1].error in (tmp_path / "out" / "results.csv").read_text()
 

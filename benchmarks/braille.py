@@ -5,7 +5,7 @@
 Trains the packaged configuration in runs/braille first, or takes it from there. Its accuracy is that on the test split,
 every 5th recording of each letter in the order of the file, which training never sees; on all recordings, those of
 training included, it is there for comparison with figures that are of all. PyTorch is held to the reference on every
-recording, spike for spike and membrane for membrane. Then the bitstream is built at the best clock that the board's PLL
+recording, spike for spike and membrane for membrane, and so is the generated Verilog on the test split. Then the bitstream is built at the best clock that the board's PLL
 makes and routing meets, and the virtual board is held to the reference on the whole test split: scores, winners, and
 the spikes of each layer.
 """
@@ -17,6 +17,7 @@ from spikeloom import data, reference
 from spikeloom.boards import build
 from spikeloom.compiler import compile
 from spikeloom.report import meters
+from spikeloom.sim import backend
 from spikeloom.sim.virtual import VirtualBoard
 from spikeloom.training import model
 
@@ -54,6 +55,9 @@ def main():
     figures.add("synaptic operations", sum(each.operations for each in activity), "per recording")
     program = compile.compile(network, BOARD)
     print(compile.table(program), flush=True)
+    seen = backend.verify(program, inputs, "verilator")
+    figures.add("gateware = reference", len(inputs), "recordings, every spike and membrane", "all equal",
+                seen.difference is None)
     report = build(program, BOARD, FOLDER / f"{BOARD}-braille", progress=print)
     figures.add("clock", report.target_clock, f"MHz, {report.clock_source}, routed for {report.clock:g}")
     figures.add("LUTs", report.luts, f"{report.logic_used} of {report.logic_available} logic cells")

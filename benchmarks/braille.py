@@ -5,9 +5,9 @@
 Trains the packaged configuration in runs/braille first, or takes it from there. Its accuracy is that on the test split,
 every 5th recording of each letter in the order of the file, which training never sees; on all recordings, those of
 training included, it is there for comparison with figures that are of all. PyTorch is held to the reference on every
-recording, spike for spike and membrane for membrane, and so is the generated Verilog on the test split. Then the bitstream is built at the best clock that the board's PLL
-makes and routing meets, and the virtual board is held to the reference on the whole test split: scores, winners, and
-the spikes of each layer.
+recording, spike for spike and membrane for membrane, and so is the generated Verilog on the test split. Then the
+bitstream is built at the best clock that the board's PLL makes and routing meets, and the virtual board is held to the
+reference on the whole test split: scores, winners, and the spikes of each layer.
 """
 
 import numpy as np

@@ -297,6 +297,10 @@ class ActivityLayer(nn.Module):
         """Activities ``a`` as the quantizer of that name sends them, and its next v; or as they are."""
         return self.quantizers[what](a, v) if what in self.quantizers else (a, v)
 
+    def size_of(self, name):
+        """The natural size of a parameter, to which its rate is in proportion."""
+        return 1.0
+
     def limit(self):
         """Nothing is clipped."""
 

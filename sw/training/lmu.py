@@ -151,8 +151,9 @@ class LMU(ActivityLayer):
         in the integer network: bits of W_x, W_m and W_h, those of Ā and of what B̄ is multiplied with, and entries of
         the table that tanh is
     late : int
-        while training, neurons begin so many time steps before the end, with nothing sent before: enough where only
-        what is sent at the end counts, and much faster. Only for a memory that is a filter, which has heard all. 0: all
+        while training, neurons begin so many time steps before the end, and so does all that they feed: enough where
+        only what comes at the end counts, and much faster. Only for a memory that is a filter, which has heard all. 0:
+        neurons begin with the first
 
     Parameters (latents): ``input_encoder`` e_x (n_in,), ``input_weight`` W_x (size, n_in), ``memory_weight`` W_m (size,
     order); with feedback ``hidden_encoder`` e_h (size,), ``memory_encoder`` e_m (order,); where it is recurrent
@@ -191,6 +192,10 @@ class LMU(ActivityLayer):
             sign = torch.randint(0, 2, (self.n_in,), generator=generator) * 2 - 1
             self.input_encoder.copy_(sign / self.n_in**0.5)
 
+    def size_of(self, name):
+        """Encoders are learned more slowly than weights, as each moves all coefficients of the memory at once."""
+        return self.order**-0.5 if name.endswith("encoder") else 1.0
+
     @property
     def linear(self):
         """Whether the memory is a filter of the input, whatever was learned."""
@@ -198,15 +203,14 @@ class LMU(ActivityLayer):
 
     def forward(self, z, *, time_steps=None, quantized=False, record=False):
         """What is sent of h (time steps, batch, size), and where ``record`` of m (time steps, batch, order), otherwise
-        None, for inputs ``z`` (time steps, batch, n_in)."""
+        None, for inputs ``z`` (time steps, batch, n_in); of the last ``late`` time steps while that is set."""
         if quantized:
             raise self._floats()
         x = z.expand(time_steps or len(z), -1, -1) / self.high
         late = max(0, len(x) - self.late) if self.late and self.training else 0
         memory, state = self._start(x, late)
-        before, x = x[:late], x[late:]
-        hs = [before.new_zeros(*before.shape[:2], self.shape[2])] if late else []
-        ms = [before.new_zeros(*before.shape[:2], self.order)] if late and record else []
+        x = x[late:]
+        hs, ms = [], []
         begin = max(0, len(x) - self.truncate) if self.truncate else 0
         for part, learning in self._segments(len(x), begin):
             with torch.set_grad_enabled(learning and torch.is_grad_enabled()):

@@ -87,6 +87,9 @@ class SpikingNetwork(nn.Module):
             for number, (z, v) in zip(loop, found, strict=True):
                 fired[self.layers[number].name] = z
                 membranes.append(v if record or number == last else None)
+            if self.training and 0 < getattr(layer, "late", 0) < time_steps:  # and all that comes after it
+                time_steps = layer.late
+                fired = {name: z if len(z) == 1 else z[-time_steps:] for name, z in fired.items()}
         return [fired[layer.name] for layer in self.layers], membranes
 
     def classes(self, spikes, membranes, *, quantized=True):

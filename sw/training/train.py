@@ -231,7 +231,8 @@ def make_optimizer(config, model):
     groups = []
     for layer, module in zip(config.layers, model.layers, strict=True):
         if isinstance(module, ActivityLayer):
-            groups.append({"params": [*module.parameters()], "size": 1.0})
+            groups += [{"params": [parameter], "size": module.size_of(name)}
+                       for name, parameter in module.named_parameters()]
             continue
         groups += [{"params": [branch.weight], "size": branch.weight_quantizer.span} for branch in module.branches]
         if attention := module.attention:

@@ -3,8 +3,14 @@
 import pytest
 import torch
 from spikeloom.errors import SpikeloomError
-from spikeloom.training.hybrid import Constant, Spiking
+from spikeloom.network import FullLeak, InputFormat, Silent
+from spikeloom.training.hybrid import Constant, HybridDense, ReLU, Spiking
+from spikeloom.training.layers import SpikingDense
 from spikeloom.training.lmu import LMU, filtered, legendre
+from spikeloom.training.model import SpikingNetwork
+from spikeloom.training.neuron import Neuron
+from spikeloom.training.quantizers import Integer
+from spikeloom.training.synapses import SpikingBranch
 
 ORDER, WINDOW, SIZE, STEPS = 6, 12.0, 7, 30
 COUNTS = Spiking(Constant(2.0))
@@ -137,12 +143,27 @@ def test_neurons_that_begin_late_are_those_that_began_early():
     layer = layer_of().train()
     wanted = results(layer, x, lambda x: [each[-12:] for each in layer(x, record=True)])
     layer.late = 12
-    assert layer(x)[0].shape == (STEPS, 3, SIZE)
-    assert (layer(x)[0][:-12] == 0).all()
-    found = results(layer, x, lambda x: [each[-12:] for each in layer(x, record=True)])
+    found = results(layer, x, lambda x: layer(x, record=True))
     for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
         assert (one - other).abs().max() < 1e-12
-    assert (layer.eval()(x)[0][:-12] != 0).any()  # once it is trained, nothing is late
+    assert len(layer.eval()(x)[0]) == STEPS  # once it is trained, nothing is late
+
+
+@pytest.mark.parametrize("late", [1, 12, STEPS])
+def test_all_that_late_neurons_feed_is_late(late):
+    """And what else feeds that is heard from then on."""
+    beside, late_one = (layer_of(name=name, source="input", late=steps).float() for name, steps in
+                        (("beside", 0), ("late", late)))
+    after = HybridDense((1, 1, SIZE), 4, activation=ReLU(), name="after")
+    out = SpikingDense(4, 3, Neuron(16, FullLeak(), "none", Silent()), name="output", weights=Integer(8),
+                       others=[SpikingBranch("beside", SIZE, 3, weights=Integer(8))])
+    model = SpikingNetwork(InputFormat(2, 2), [beside, late_one, after, out], STEPS, "membrane")
+    x = torch.randint(0, 4, (3, STEPS, 2))
+    wanted = model.eval()(x, quantized=False)[1][-1]
+    found = model.train()(x, quantized=False)[1][-1]
+    assert found.shape == (late, 3, 3)
+    assert (found - wanted[-late:]).abs().max() < 1e-3  # of some tens
 
 
 def test_late_neurons_need_a_filter():

@@ -1,6 +1,7 @@
 """Configurations: the packaged ones, the way to and from JSON, and every mistake in one clear line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from spikeloom.data.augment import Augment
 from spikeloom.data.encode import Direct
 from spikeloom.errors import SpikeloomError
 from spikeloom.network import FullLeak, ReLU, ShiftLeak, SynapticCurrent, TableActivation
-from spikeloom.training import config, losses, quantizers
+from spikeloom.training import config, hybrid, losses, quantizers
 from spikeloom.training.attention import sigmoid_table
 from spikeloom.training.membranes import Levels, Shared, Tanh
 from spikeloom.training.norm import BatchNorm
@@ -480,3 +481,68 @@ def test_each_mistake_with_recurrence_is_one_clear_line(tmp_path, old, new, mess
     with pytest.raises(SpikeloomError) as error:
         read(tmp_path, LOOPS.replace(old, new, 1))
     assert str(error.value) == f"{tmp_path / 'run.toml'}: {message}"
+
+
+# Layers of activities ---------------------------------------------------------------------------
+
+
+def lmu(**fields):
+    return config.LMULayer(**{"size": 8, "order": 4, "window": 16.0} | fields)
+
+
+def test_layers_of_activities_are_read(tmp_path):
+    text = """
+        readout = "membrane"
+        encoder = { kind = "pixels", time_steps = 64 }
+        [[layers]]
+        kind = "lmu"
+        size = 8
+        order = 4
+        window = 16.0
+        hidden = { omega = { kind = "points", shares = [0.0, 0.5], omegas = [8.0, 1.0] }, rounding = "stochastic" }
+        [[layers]]
+        kind = "hybrid"
+        size = 9
+        activation = { kind = "lif_rate", tau = 10.0 }
+        spiking = { omega = { kind = "cosine", first = 8.0, last = 2.0 } }
+        [[layers]]
+        kind = "gru"
+        size = 5
+        [[layers]]
+        size = 10
+        reset = "none"
+        fire = { kind = "silent" }
+        [training]
+        loss = { kind = "last_membrane" }
+        epochs_quantized = 0
+    """
+    path = tmp_path / "activities.toml"
+    path.write_text(text)
+    read_ = config.load(path)
+    first, second, third, _ = read_.layers
+    assert first == lmu(hidden=hybrid.Spiking(hybrid.Points((0.0, 0.5), (8.0, 1.0)), "stochastic"))
+    assert second == config.HybridLayer(9, activation=hybrid.LIFRate(10.0),
+                                        spiking=hybrid.Spiking(hybrid.Cosine(8.0, 2.0)))
+    assert third == config.GRULayer(5)
+    assert config.from_description(config.describe(read_), "json") == read_
+    built = read_.build(torch.Generator().manual_seed(1))
+    assert [layer.high for layer in built.layers[:3]] == [255.0, 1.0, 1.0]
+    again = read_.build(torch.Generator().manual_seed(1))
+    for one, other in zip(built.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: lmu(size=0), "size must be between 1 and 65536 neurons, not 0"),
+    (lambda: lmu(order=2000), "order must be between 1 and 1024, not 2000"),
+    (lambda: lmu(window=0.5), "window must be between 1 and 65535 time steps, not 0.5"),
+    (lambda: lmu(late=-1), "late must be 0 or more, not -1"),
+    (lambda: lmu(memory_width=17), "memory_width must be between 2 and 16 bits, not 17"),
+    (lambda: lmu(entries=100), "entries must be a power of two between 2 and 65536, not 100"),
+    (lambda: config.HybridLayer(4, width=1), "width must be between 2 and 16 bits, not 1"),
+    (lambda: replace(config.load("digits_lmu"), layers=(lmu(), config.GRULayer(10))),
+     "The last layer must be one of spiking neurons, not of kind gru")])
+def test_impossible_activities_are_refused(make, message):
+    with pytest.raises(SpikeloomError) as error:
+        make()
+    assert str(error.value) == message

@@ -105,6 +105,8 @@ def main():
                     f"<= {SIGNIFICANT}", both.significant_of_all <= SIGNIFICANT)
         figures.add(f"{SHOWN[name]}: spikes of a neuron in a time step", both.rate, "")
         figures.add(f"{SHOWN[name]}: counts that are zero", 100 * both.sparsity, "%")
+        figures.add(f"{SHOWN[name]}: multiplications of the unrounded memory with Ā", model.layers[0].order**2,
+                    "in a time step, left out above and below")
         for device in meters.DEVICES:
             figures.add(f"{SHOWN[name]}: modelled energy, {device}",
                         1e6 * meters.energy(found.values(), device) / COUNTED, "µJ an image")

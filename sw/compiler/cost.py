@@ -49,7 +49,7 @@ PACES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 NEIGHBOURS = tuple(1 << power for power in range(11))
 
 #: What is known of an `Activity` beside its events, and the digits of it that a network's notes keep.
-DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2, "opened": 4, "branches": 2}
+DETAILS = {"rows": 2, "channels": 2, "inputs": 4, "beside": 2, "opened": 4}
 
 
 # Activity ---------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def mean(steps):
         values = [getattr(each, name) for each in layer]
         return None if values[0] is None else np.mean(values, axis=0)
 
-    return [Activity(float(of(layer, "events")), *(of(layer, name) for name in DETAILS))
+    return [Activity(float(of(layer, "events")), *(of(layer, name) for name in (*DETAILS, "branches")))
             for layer in zip(*steps, strict=True)]
 
 
@@ -243,19 +243,24 @@ def known(network, events=None):
     """The `Activity` of each layer: for ``events`` per time step if these are given, as the network's notes have it, or
     assumed. Raises `SpikeloomError` when it is not what it should be."""
     found = {name: [None] * len(network.layers) for name in DETAILS}
+    branches = [None] * len(network.layers)  # the first of these a layer's own
     if events is None and network.notes.get("events") is not None:
         events, found = network.notes["events"], found | {
             name: network.notes[name] for name in DETAILS if name in network.notes}
+        if len(further := network.notes.get("events_branches", ())) == len(events):
+            branches = [[own, *more] if more else None for own, more in zip(events, further, strict=True)]
+            events = [own + sum(more) for own, more in zip(events, further, strict=True)]
     if events is None:
         events = [DEFAULT_ACTIVITY * sum(branch.n_in for branch in (layer, *layer.others))
                   for layer in network.layers]
     if len(events) != len(network.layers) or not all(float(each) >= 0 for each in events):
         raise SpikeloomError(f"Activity must be {len(network.layers)} numbers of events per time step, not {events}")
     activities = []
-    for number, (layer, each) in enumerate(zip(network.layers, events, strict=True)):
+    for number, (layer, each, of_branches) in enumerate(zip(network.layers, events, branches, strict=True)):
         seen = {name: np.array(found[name][number], float) for name in DETAILS if found[name][number] is not None}
         spread = assumed(layer, float(each))
-        activities.append(Activity(spread.events, *(seen.get(name, getattr(spread, name)) for name in DETAILS)))
+        activities.append(Activity(spread.events, *(seen.get(name, getattr(spread, name)) for name in DETAILS),
+                                   spread.branches if of_branches is None else np.array(of_branches, float)))
     return activities
 
 

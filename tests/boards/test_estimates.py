@@ -12,7 +12,22 @@ from spikeloom.errors import SpikeloomError
 from spikeloom.hw import verilog
 from spikeloom.hw.array import Array
 from spikeloom.hw.core import LayerCore
-from spikeloom.network import Conv2d, Dense, Grid, InputFormat, Network, Pool, ShiftLeak, WeightFormat
+from spikeloom.network import (
+    Adaptation,
+    Branch,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    Grid,
+    InputFormat,
+    Network,
+    NoLeak,
+    Pool,
+    ShiftLeak,
+    SynapticCurrent,
+    TableActivation,
+    WeightFormat,
+)
 
 
 def test_logic_of_convolutions_on_ice40(tmp_path):
@@ -53,6 +68,31 @@ def test_logic_of_levels(levels, tmp_path):
     core = on_grid(LEVELS[levels], "hx8k")
     netlist = synthesized(core, "ice40", tmp_path)
     assert sum(netlist.logic.values()) == pytest.approx(cost.estimate_luts(core, TARGETS["hx8k"]), rel=0.2)
+
+
+BEYOND = {
+    "feedback, a current and an adaptation": {
+        "current": SynapticCurrent(8, ShiftLeak(2)), "adaptation": Adaptation(8, ShiftLeak(4), np.full(32, 5))},
+    "counts of both signs, and a table": {
+        "fire": GradedSpike(-8, 7), "leak": NoLeak(), "act": TableActivation(tuple(range(-64, 64)), 1)},
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_logic_of_layers_that_feed_back(name, tmp_path):
+    rng, form, fields = np.random.default_rng(0), WeightFormat("int", 4), {"leak": ShiftLeak(3)} | BEYOND[name]
+
+    def weights(n_in, n_out):
+        return rng.integers(-8, 8, (n_out, n_in))
+
+    layer = Dense("layer", weights(32, 32), form, np.full(32, 8), np.full(32, 1), 6, **fields,
+                  others=(Branch("layer", weights(32, 32), form, 1),))
+    last = Dense("last", weights(32, 2), form, np.full(2, 5), np.zeros(2, int), 6)
+    units = 1 if "fire" in fields else 4
+    core = Program(Network(InputFormat(32), (layer, last), 4), "hx8k", [Placement(16, units), Placement(2, 1)]).cores[0]
+    netlist = synthesized(core, "ice40", tmp_path)
+    assert sum(netlist.logic.values()) == pytest.approx(cost.estimate_luts(core, TARGETS["hx8k"]), rel=0.2)
+    assert netlist.cells["SB_RAM40_4K"] == cost.estimate_blocks(core, TARGETS["hx8k"])
 
 
 @pytest.mark.parametrize("levels", ["of the threshold, 6 bits", "of a step, 3 bits"])

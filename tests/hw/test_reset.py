@@ -9,7 +9,18 @@ from amaranth.sim import Simulator
 from spikeloom import reference
 from spikeloom.compiler.program import Placement, Program
 from spikeloom.hw.array import Array
-from spikeloom.network import Conv2d, Dense, InputFormat, Network, NoLeak, Pool, Shortcut, WeightFormat
+from spikeloom.network import (
+    Branch,
+    Conv2d,
+    Dense,
+    GradedSpike,
+    InputFormat,
+    Network,
+    NoLeak,
+    Pool,
+    Shortcut,
+    WeightFormat,
+)
 from spikeloom.sim import trace
 
 #: Clock cycles after which the sample is over, and until its scores are certainly there.
@@ -104,6 +115,21 @@ def test_a_reset_at_any_moment_is_forgotten_by_sparse_layers(width):
     words, expected = sample(program, width)
     assert any(expected)
     assert all(scores_after(program, words, moment, 1, 2 * SCORES) == expected for moment in range(1, 2 * SAMPLE, 9))
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_reset_at_any_moment_is_forgotten_by_layers_that_feed_back(width):
+    """Which take the input both now and later, and counts from themselves."""
+    net, draw = network(width), np.random.default_rng(6)
+    hidden, output = net.layers
+    others = [Branch(source, draw.integers(-3, 4, (6, size)), WeightFormat("int", 3), delay)
+              for source, size, delay in (("hidden", 6, 1), ("input", 5, 1))]
+    hidden = dataclasses.replace(hidden, others=others, fire=GradedSpike(-2, 3))
+    net = dataclasses.replace(net, layers=(hidden, output))
+    program = Program(net, "ulx3s-25f", [Placement(2, 1), Placement(3, 1)])
+    words, expected = sample(program, width)
+    assert any(expected)
+    assert all(scores_after(program, words, moment, 1, 3 * SCORES) == expected for moment in range(1, 3 * SAMPLE, 9))
 
 
 @pytest.mark.parametrize("width", [1, 2])

@@ -136,7 +136,13 @@ def frames(net, samples=3, density=0.4, seed=0):
 def compiled(net, target, x):
     """A program for the activity that the inputs make."""
     mean = cost.mean(cost.measure(net, x, reference.run(net, x).spikes))
-    noted = dataclasses.replace(net, notes={"events": [each.events for each in mean], **cost.notes(mean)})
+    branches = [[each.events] if each.branches is None else each.branches.tolist() for each in mean]
+    noted = dataclasses.replace(net, notes={"events": [own for own, *_ in branches],
+                                            "events_branches": [others for _, *others in branches],
+                                            **cost.notes(mean)})
+    seen = cost.known(noted)
+    assert [each.events for each in seen] == pytest.approx([each.events for each in mean])
+    assert all((a.branches is None) == (b.branches is None) for a, b in zip(seen, mean, strict=True))
     return compile.compile(noted, target)
 
 

@@ -18,6 +18,7 @@ from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     Conv2d,
     Dense,
+    GradedSpike,
     Grid,
     InputFormat,
     Network,
@@ -49,9 +50,11 @@ def programs(draw):
     layers = list(network.layers)
     placements = []
     for number, layer in enumerate(layers):
-        units = 1 if layer is layers[-1] else draw(st.sampled_from([1, 2, 4, 8]))
+        one = layer is layers[-1] or isinstance(layer.fire, GradedSpike)
+        units = 1 if one else draw(st.sampled_from([1, 2, 4, 8]))
         lanes = units * draw(st.integers(1, -(-layer.n_out // units) + 1))
-        sparse = 0 in layer.weight_format.values and draw(st.booleans())
+        signed = number and layers[number - 1].fire.low < 0
+        sparse = not signed and 0 in layer.weight_format.values and draw(st.booleans())
         if sparse:
             layers[number] = thinned(layer, lanes, draw(st.sampled_from([0, 0.2, 0.6, 1])), draw(st.integers(0, 99)))
         placements.append(Placement(lanes, units, sparse=sparse))

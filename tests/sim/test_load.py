@@ -28,7 +28,7 @@ from spikeloom.sim import backend, pysim, stream, trace
 
 def simpler(network):
     """``network`` as gateware can have it, and without tables that take long to write."""
-    network = in_gateware(network)
+    network = in_gateware(network, reloadable=True)
     return dataclasses.replace(network, layers=tuple(
         dataclasses.replace(layer, leak=ShiftLeak(3)) if isinstance(layer.leak, TableLeak) and layer.v_width > 8
         else layer for layer in network.layers))

@@ -71,19 +71,22 @@ def neurons(draw, channels):
             "grid": grid, "leak": draw(st.sampled_from(leaks)), "reset": draw(st.sampled_from(RESETS)), "fire": fire}
 
 
-def in_gateware(network):
-    """``network`` without what has no gateware: graded spikes, full leaks, weights of more than 8 bits, and levels of a
-    membrane that are read out."""
-    layers = []
-    for layer in network.layers:
-        fire = Spike() if isinstance(layer.fire, GradedSpike) else layer.fire
-        leak = NoLeak() if isinstance(layer.leak, FullLeak) else layer.leak
-        width = min(8, layer.weight_format.width)
-        form = dataclasses.replace(layer.weight_format, width=width)
-        weights = layer.weights.clip(*form.bounds) if width < layer.weight_format.width else layer.weights
-        layers.append(dataclasses.replace(layer, fire=fire, leak=leak, weight_format=form, weights=weights))
+def in_gateware(network, *, reloadable=False):
+    """``network`` without what has no gateware: levels of a membrane that are read out, and in a ``reloadable`` program
+    graded spikes; there also without weights so heavy that those of others of the same shape would be too large."""
+    layers = network.layers
+    if reloadable:
+        layers = [_light(dataclasses.replace(layer, fire=Spike()) if isinstance(layer.fire, GradedSpike) else layer)
+                  for layer in layers]
     readout = "count" if layers[-1].grid else network.readout
     return dataclasses.replace(network, layers=tuple(layers), readout=readout)
+
+
+def _light(layer):
+    form = dataclasses.replace(layer.weight_format, width=min(8, layer.weight_format.width))
+    if form == layer.weight_format:
+        return layer
+    return dataclasses.replace(layer, weight_format=form, weights=layer.weights.clip(*form.bounds))
 
 
 @st.composite
@@ -323,7 +326,8 @@ def recurrent_networks(draw, max_layers=4, maps=True):
             pool = draw(pools(shapes[own["source"]]))
             size = math.prod(pool.shape(shapes[own["source"]]) if pool else shapes[own["source"]])
             made.append(Dense(**fields, **draw(weights(channels, size)), pool=pool, others=tuple(
-                Branch(**each, **draw(weights(channels, each_in))) for each, each_in in zip(others, n_in, strict=True))))
+                Branch(**each, **draw(weights(channels, each_in)))
+                for each, each_in in zip(others, n_in, strict=True))))
     return checked(entry, made, draw(st.integers(1, 9)), draw(st.sampled_from(["count", "membrane"])))
 
 

@@ -16,6 +16,7 @@ from spikeloom.compiler.program import Placement, Program
 from spikeloom.network import (
     Adaptation,
     Branch,
+    Conv2d,
     Dense,
     FullLeak,
     GradedSpike,
@@ -179,6 +180,35 @@ def test_states_beside_the_potential(name):
     assert 0.02 < expected.spikes[0].mean() < 0.9
     for placements in ((24, 8), (8, 1)):
         seen, _ = pysim.run(Program(net, "hx8k", [Placement(*placements), Placement(3, 1)]), x)
+        assert trace.first_difference(net, expected, seen) is None
+
+
+CONVOLVED = {
+    "activation by a table, no memory": {"act": tanh(16, 6, 0), "leak": FullLeak()},
+    "synaptic current, nothing else at rest": {"current": SynapticCurrent(6, NoLeak()), "leak": NoLeak(),
+                                               "bias": np.zeros(4, int)},
+    "adaptation": {"adaptation": Adaptation(6, ShiftLeak(2), np.arange(1, 5)), "act": ReLU()},
+}
+
+
+@pytest.mark.parametrize("name", CONVOLVED)
+def test_convolutions_have_it_too(name):
+    rng, shape = np.random.default_rng(7), (5, 4, 4)
+
+    def convolution(number):
+        fields = {"threshold": np.full(4, 3), "bias": rng.integers(-1, 2, 4), "v_width": 6, "leak": ShiftLeak(2)}
+        return Conv2d(name=f"conv_{number}", input_shape=shape, weights=rng.integers(-1, 2, (4, 4, 3, 3)),
+                      weight_format=TERNARY, padding=1, **fields | CONVOLVED[name])
+
+    net = Network(InputFormat(80, 1, shape), (convolution(0), convolution(1), layer(rng, "last", 80, 3)), 4)
+    x = frames(net, 3, 0.2)
+    x[0], x[:, 2] = 0, 0
+    expected = reference.run(net, x)
+    assert all(z.any() for z in expected.spikes[:2])
+    cores = [None, 0] if not {"current", "adaptation"} & CONVOLVED[name].keys() else [None]
+    for core in cores:
+        placements = [Placement(6, 2, core=core), Placement(6, 2, core=core), Placement(3, 1)]
+        seen, _ = pysim.run(Program(net, "hx8k", placements), x)
         assert trace.first_difference(net, expected, seen) is None
 
 

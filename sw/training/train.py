@@ -315,8 +315,8 @@ class State:
     best, best_accuracy : dict or None, float
         the model that did best on the validation part so far
     accuracy_float, accuracy : float or None
-        on the test set, at the end of the float phase (in floats) and of the run (in integers); of a detector, its
-        mean average precision
+        on the test set, at the end of the float phase (in floats) and of the run (in integers; where layers have
+        activities, in floats); of a detector, its mean average precision
     start : str or None
         SHA-256 (hexadecimal) of the checkpoint that the run began with
     initial : dict or None

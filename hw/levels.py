@@ -47,7 +47,7 @@ class LevelDecoder(wiring.Component):
         elif self.core.ternary:
             value = Mux(level[1], self.minus_threshold, Mux(level[0], -self.minus_threshold, 0)) >> grid.shift
         else:
-            minus_level = Signal(range(-grid.high, -grid.low + 1))
+            minus_level = Signal(signed(signed_width(-grid.high, -grid.low)))
             m.d.comb += minus_level.eq(-level)
             *bits, sign = minus_level
             parts = [Mux(bit, self.minus_threshold << place, 0) for place, bit in enumerate(bits)]

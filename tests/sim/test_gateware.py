@@ -139,7 +139,8 @@ def frames(net, samples=6, seed=0):
 
 
 @pytest.mark.parametrize("grid", [
-    Grid(-1, 1), Grid(-1, 1, shift=1), Grid(-1, 1, 5), Grid(-3, 1), Grid(-16, 7, shift=3), Grid(-4, 3, shift=2),
+    Grid(-1, 1), Grid(-2, 0), Grid(-1, 1, shift=1), Grid(-1, 1, 5),
+    Grid(-3, 1), Grid(-16, 7, shift=3), Grid(-4, 3, shift=2),
     Grid(-8, 8, 1), Grid(-3, 4, 4), Grid(-3, 4, 5), Grid(0, 3, 3), Grid(-2, 0, 7),
     Grid(-7, 7, 3, bounds=(-39, -33, -20, -12, -9, -5, -1, 2, 3, 8, 14, 20, 26, 31)),
     Grid(-2, 2, 6, bounds=(-9, 3, 9, 12))], ids=str)

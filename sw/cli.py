@@ -499,7 +499,8 @@ def describe(path):
         from .training.train import load as load_checkpoint
         state = load_checkpoint(path)
         shown = ", ".join(f"{accuracy:.2%} {what}" for what, accuracy in (
-            ("float", state.accuracy_float), ("integer", state.accuracy)) if accuracy is not None)
+            ("float", state.accuracy_float),
+            ("integer", state.accuracy if state.config.training.epochs_quantized else None)) if accuracy is not None)
         return (f"checkpoint after epoch {state.epoch} of {state.config.training.epochs}"
                 f"{', finished' if state.finished else ''}{': accuracy ' + shown if shown else ''}\n"
                 + json.dumps(describe_config(state.config), indent=1))

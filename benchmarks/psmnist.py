@@ -7,10 +7,10 @@ trains psmnist_hybrid, psmnist_lmu, psmnist_gru and psmnist_lstm (sw/configs) in
 and goes on where an earlier call was stopped. With --partial nothing is trained: the figures are those of the runs as
 they are, and say how many of their epochs are done. --only NAME trains one of them, --seconds stops after so long.
 
-Accuracy is that of the 10,000 test images after the last epoch, whichever that is; learning rates and ω of the LMUs, not
-those of GRU and LSTM, were chosen by a few trainings that looked at these images. Bits are by the definitions of
-spikeloom.report.counts, of what memory and neurons send at all 784 time steps of the first 1,000 test images. The memory
-itself, which meets nothing but its own constant matrix, is not rounded.
+Accuracy is that of the 10,000 test images after the last epoch, whichever that is; learning rates and ω of the LMUs,
+not those of GRU and LSTM, were chosen by a few trainings that looked at these images. Bits are by the definitions of
+spikeloom.report.counts, of what memory and neurons send at all 784 time steps of the first 1,000 test images. The
+memory itself, which meets nothing but its own constant matrix, is not rounded.
 """
 
 import argparse

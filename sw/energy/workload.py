@@ -202,8 +202,8 @@ def of_network(network, inputs, spikes):
     spikes : list of int arrays (samples, time steps, n_out), one for each layer
         what the network makes of them, as in `spikeloom.reference.Trace`
 
-    What gates decide by is counted, but nothing that they leave out: this hardware has no way to. Delays change nothing.
-    Synaptic currents and adaptations are states beside the membrane potential.
+    What gates decide by is counted, but nothing that they leave out: this hardware has no way to. Delays change
+    nothing. Synaptic currents and adaptations are states beside the membrane potential.
     """
     fired = {INPUT: inputs} | {layer.name: z for layer, z in zip(network.layers, spikes, strict=True)}
     bounds = {INPUT: network.input.bounds} | {layer.name: (layer.fire.low, layer.fire.high)
@@ -217,9 +217,9 @@ def of_network(network, inputs, spikes):
                 made += _attention(layer, z, bounds[source])
             k = branch.kernel if isinstance(layer, Conv2d) else 1
             met = reference.pool(branch, reference.attend(branch, z))
+            shape = branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1])
             made.append(Layer(
-                name, branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1]), layer.shape,
-                (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _density(met),
+                name, shape, layer.shape, (k, k), Occupancy.of(branch.weights), branch.weight_format.width, _density(met),
                 _density(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
                 branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
                 sums, sum(layer.state_widths) if own else 0))

@@ -220,9 +220,9 @@ def of_network(network, inputs, spikes):
             shape = branch.pooled_shape if isinstance(layer, Conv2d) else (1, 1, branch.weights.shape[1])
             made.append(Layer(
                 name, shape, layer.shape, (k, k), Occupancy.of(branch.weights), branch.weight_format.width,
-                _density(met), _density(fired[layer.name]), times, getattr(branch, "stride", 1), getattr(branch, "groups", 1),
-                branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])), _width(*bounds[layer.name]),
-                sums, sum(layer.state_widths) if own else 0))
+                _density(met), _density(fired[layer.name]), times, getattr(branch, "stride", 1),
+                getattr(branch, "groups", 1), branch.n_in, _density(z), _width(*branch.pooled_bounds(*bounds[source])),
+                _width(*bounds[layer.name]), sums, sum(layer.state_widths) if own else 0))
         made += _gates(layer, reference.attend(layer, fired[sources[0]]), times)
     return Workload(tuple(made))
 

@@ -624,7 +624,7 @@ class Config:
                 raise SpikeloomError("training.epochs_quantized must be 0, and epochs_float 1 or more: layer "
                                      f"{floats.name} of kind {floats.kind} is trained in floats")
         elif not self.training.epochs_quantized:
-            raise SpikeloomError("training.epochs_quantized must be 1 or more")
+            raise SpikeloomError("training.epochs_quantized must be 1 or more, not 0")
         else:
             built.to_network()  # the network's own rules
 

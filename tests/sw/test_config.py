@@ -379,7 +379,7 @@ def test_layers_must_be_a_list(tmp_path):
 
 
 def test_unreadable_files_are_told(tmp_path):
-    with pytest.raises(SpikeloomError, match="packaged are blood_cells, digits, .*, vgg9, vgg9_spquant, any"):
+    with pytest.raises(SpikeloomError, match="packaged are blood_cells, braille, .*, vgg9, vgg9_spquant, any"):
         config.load("mnits")
     with pytest.raises(SpikeloomError, match=r"absent\.toml: cannot be read as TOML: No such file"):
         config.load(tmp_path / "absent.toml")

@@ -107,7 +107,7 @@ def test_settings_of_the_compiler(file):
     ("values = [1, 2]", "values = []", "space.epochs must have choices; or a key with values, or with low and high"),
     ("values = [1, 2]", "low = 1\nhigh = 3", "space.epochs: a grid needs values or choices, not low and high"),
     ("values = [1, 2]", "values = [1, 0]",
-     "with bits 2, epochs 0: training: epochs_quantized must be 1 or more, not 0"),
+     "with bits 2, epochs 0: training.epochs_quantized must be 1 or more, not 0"),
     ('layers.*.weights.width" = 2', 'layers.5.weights.width" = 2', r"'5' in a setting's path must be \* or below 2"),
     ('layers.*.weights.width" = 2', 'layers.*.size.width" = 2', "goes on with 'width' where there is a value already"),
 ])

@@ -524,11 +524,13 @@ def test_another_kind_or_version_is_told(tmp_path, finished):
 
 
 def test_a_checkpoint_from_before_pruning_is_read(tmp_path, finished):
-    """And from before there were kinds of membranes and of thresholds, a user's own images, and detectors."""
+    """And from before there were kinds of membranes and of thresholds, a user's own images, detectors and recurrence."""
     described = config.describe(tiny())
     del described["pruning"], described["detection"], described["data"]["images"]
     for layer in described["layers"]:
-        del layer["membrane"], layer["thresholds"], layer["threshold_gradient"]
+        for key in ("membrane", "thresholds", "threshold_gradient", "delay", "recurrent", "branches", "act", "current",
+                    "adaptation"):
+            del layer[key]
     assert tiny().digest == hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     path = changed(finished, tmp_path / "old.pt", start=..., initial=..., config=json.dumps(described))
     assert_same(vars(train.load(path)), vars(train.load(finished)))

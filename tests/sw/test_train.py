@@ -190,7 +190,7 @@ def test_activities_are_trained_in_floats(tmp_path):
                                 "kind lmu is trained in floats")
     with pytest.raises(SpikeloomError) as error:
         replace(tiny(), training=replace(tiny().training, epochs_quantized=0))
-    assert str(error.value) == "training.epochs_quantized must be 1 or more"
+    assert str(error.value) == "training.epochs_quantized must be 1 or more, not 0"
 
 
 @pytest.mark.parametrize("layer", [config.LSTMLayer(size=12), config.GRULayer(size=12)], ids=lambda layer: layer.kind)

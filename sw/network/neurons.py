@@ -100,7 +100,8 @@ class _State:
     """Something that a neuron keeps beside its membrane potential, in ``width`` bits (2 to 16), saturating, with a
     ``leak`` of its own."""
 
-    def _check(self, what):
+    def check(self, what):
+        """Refuse, as ``what``, fields that do not fit each other."""
         between(f"{what}: width", self.width, 2, 16, " bits")
         if isinstance(self.leak, TableLeak):
             check_leak_table(what, self.leak, 2**self.width, *self.bounds)
@@ -126,10 +127,6 @@ class SynapticCurrent(_State):
     width: int
     leak: NoLeak | ShiftLeak | FullLeak | TableLeak
 
-    def check(self, what):
-        """Refuse, as ``what``, fields that do not fit each other."""
-        self._check(what)
-
 
 @dataclass(frozen=True, eq=False)
 class Adaptation(_State):
@@ -151,7 +148,7 @@ class Adaptation(_State):
 
     def check(self, what, channels):
         """Refuse, as ``what``, fields that do not fit each other, or so many ``channels``."""
-        self._check(what)
+        super().check(what)
         if integers(self, what, "step", 1).shape != (channels,):
             raise SpikeloomError(f"{what}: step must have shape ({channels},), one for each channel, not "
                                  f"{self.step.shape}")
